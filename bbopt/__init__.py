@@ -1,0 +1,63 @@
+"""bbopt: Bayesian and black-box optimization with an ask-tell interface.
+
+Importing this package is light (numpy at most). ``bbopt.Optimizer``, the in-process
+ask-tell object, needs the engine (torch) and is loaded when it is first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from bbopt.problem import Budget, Metric, MetricKind, Noise, Problem
+from bbopt.space import (
+    Bool,
+    Categorical,
+    Exclude,
+    Fixed,
+    Float,
+    Int,
+    Linear,
+    Ordinal,
+    Simplex,
+    Space,
+)
+
+if TYPE_CHECKING:
+    from bbopt.optimizer import Optimizer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Bool",
+    "Budget",
+    "Categorical",
+    "Exclude",
+    "Fixed",
+    "Float",
+    "Int",
+    "Linear",
+    "Metric",
+    "MetricKind",
+    "Noise",
+    "Optimizer",
+    "Ordinal",
+    "Problem",
+    "Simplex",
+    "Space",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module attribute may be anything
+    """Load the engine only when somebody asks for it."""
+    if name == "Optimizer":
+        try:
+            from bbopt.optimizer import Optimizer
+        except ModuleNotFoundError as error:
+            if error.name is not None and error.name.split(".")[0] == "bbopt":
+                raise
+            raise ModuleNotFoundError(
+                f"bbopt.Optimizer needs the engine ({error.name} is missing): "
+                "pip install 'bbopt[server]', or use bbopt_client with a server",
+                name=error.name,
+            ) from error
+        return Optimizer
+    raise AttributeError(f"module 'bbopt' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""The wire: generated stubs in ``v1`` and the converters between domain and message."""

@@ -1,0 +1,36 @@
+"""What may vary: parameters, conditions, constraints, and the codec to the unit cube."""
+
+from bbopt.space.conditions import AllOf, Between, Condition, Equals, ParamValue
+from bbopt.space.constraints import Constraint, Exclude, Linear, Simplex
+from bbopt.space.parameters import (
+    Bool,
+    Categorical,
+    Fixed,
+    Float,
+    Int,
+    Ordinal,
+    Parameter,
+    Scale,
+)
+from bbopt.space.space import Space
+
+__all__ = [
+    "AllOf",
+    "Between",
+    "Bool",
+    "Categorical",
+    "Condition",
+    "Constraint",
+    "Equals",
+    "Exclude",
+    "Fixed",
+    "Float",
+    "Int",
+    "Linear",
+    "Ordinal",
+    "ParamValue",
+    "Parameter",
+    "Scale",
+    "Simplex",
+    "Space",
+]

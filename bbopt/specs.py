@@ -1,0 +1,129 @@
+"""Settings of strategies: what a study may name, importable without the engine.
+
+``Capabilities`` live here too, so that a server can refuse a study it could not serve
+before any model is loaded.
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from bbopt.problem import Problem
+
+
+class Quality(enum.Enum):
+    """How much computing an ask may spend on a better suggestion."""
+
+    FAST = "fast"
+    BALANCED = "balanced"
+    THOROUGH = "thorough"
+
+
+@dataclass(frozen=True, slots=True)
+class RandomSpec:
+    """Points drawn uniformly from the space."""
+
+
+@dataclass(frozen=True, slots=True)
+class SobolSpec:
+    """Points of a scrambled Sobol sequence, which cover the space evenly."""
+
+
+@dataclass(frozen=True, slots=True)
+class GPSpec:
+    """Gaussian-process surrogate with (constrained) log expected improvement."""
+
+    n_initial: int | None = None
+    """Quasi-random points before the first model; ``None``: 10 for four or more searched
+    parameters, fewer below.
+    """
+    quality: Quality = Quality.BALANCED
+
+
+@dataclass(frozen=True, slots=True)
+class AutoSpec:
+    """The service chooses, and says in each suggestion what it chose and why."""
+
+    quality: Quality = Quality.BALANCED
+
+
+StrategySpec: TypeAlias = RandomSpec | SobolSpec | GPSpec | AutoSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a strategy can handle; checked when a study is created."""
+
+    supports_metric_constraints: bool
+    """Learns measured constraints (not only reports feasibility)."""
+    supports_parameter_constraints: bool
+    supports_conditions: bool
+    supports_noise: bool
+    is_model_based: bool
+    max_dimensions: int
+
+
+NAMES: Mapping[str, type[StrategySpec]] = {
+    "auto": AutoSpec,
+    "random": RandomSpec,
+    "sobol": SobolSpec,
+    "gp": GPSpec,
+}
+"""The name of each strategy on the wire, in study files and on the command line."""
+
+CAPABILITIES: Mapping[type[StrategySpec], Capabilities] = {
+    RandomSpec: Capabilities(
+        supports_metric_constraints=False,
+        supports_parameter_constraints=True,
+        supports_conditions=True,
+        supports_noise=True,
+        is_model_based=False,
+        max_dimensions=2000,
+    ),
+    SobolSpec: Capabilities(
+        supports_metric_constraints=False,
+        supports_parameter_constraints=True,
+        supports_conditions=True,
+        supports_noise=True,
+        is_model_based=False,
+        max_dimensions=2000,
+    ),
+    GPSpec: Capabilities(
+        supports_metric_constraints=True,
+        supports_parameter_constraints=True,
+        supports_conditions=True,
+        supports_noise=True,
+        is_model_based=True,
+        max_dimensions=300,
+    ),
+    AutoSpec: Capabilities(
+        supports_metric_constraints=True,
+        supports_parameter_constraints=True,
+        supports_conditions=True,
+        supports_noise=True,
+        is_model_based=True,
+        max_dimensions=2000,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LeasePolicy:
+    """How long a worker may hold a trial without a sign of life, and what follows."""
+
+    duration_s: float = 60.0
+    """Seconds a lease lasts between heartbeats; 0 for leases that never expire."""
+    max_attempts: int = 3
+    """Times a point is handed out before a lost trial counts as FAILED."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudySpec:
+    """Everything that defines a study; two equal specs are the same study."""
+
+    problem: Problem
+    strategy: StrategySpec = field(default_factory=AutoSpec)
+    seed: int = 0
+    """In ``[0, 2**64)``; same spec, seed and log give the same suggestions."""
+    lease: LeasePolicy = field(default_factory=LeasePolicy)

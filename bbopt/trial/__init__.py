@@ -1,0 +1,57 @@
+"""What happened: trials, outcomes, the append-only log and its columns."""
+
+from bbopt.trial.events import (
+    Amended,
+    Asked,
+    Enqueued,
+    Event,
+    Leased,
+    NewTrial,
+    Reported,
+    Requeued,
+    StopRequested,
+    Told,
+)
+from bbopt.trial.state import StrategyState
+from bbopt.trial.trial import (
+    Abandoned,
+    Completed,
+    Failed,
+    Infeasible,
+    Measurement,
+    Outcome,
+    Predicted,
+    Provenance,
+    Stopped,
+    Suggestion,
+    Trial,
+    TrialState,
+    Value,
+)
+
+__all__ = [
+    "Abandoned",
+    "Amended",
+    "Asked",
+    "Completed",
+    "Enqueued",
+    "Event",
+    "Failed",
+    "Infeasible",
+    "Leased",
+    "Measurement",
+    "NewTrial",
+    "Outcome",
+    "Predicted",
+    "Provenance",
+    "Reported",
+    "Requeued",
+    "StopRequested",
+    "Stopped",
+    "StrategyState",
+    "Suggestion",
+    "Told",
+    "Trial",
+    "TrialState",
+    "Value",
+]

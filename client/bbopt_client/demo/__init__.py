@@ -1,0 +1,1 @@
+"""``bbopt demo``: watch worker processes tune a real classifier through a real server."""

@@ -1,0 +1,147 @@
+"""Names of resources: ``projects/{project}/studies/{study}/trials/{number}``.
+
+Ids are ASCII letters, digits, dots, dashes and underscores, at most 128, the first one a
+letter or a digit. So no id is a path, an option, markup or a homoglyph of another.
+"""
+
+import re
+from dataclasses import dataclass
+
+from bbopt.errors import InvalidError
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
+_MAX_NUMBER = 2**63 - 1
+_MAX_SHOWN = 80
+
+
+def check_id(text: str, field: str = "") -> str:
+    """Return an id of a project or a study if it is well formed.
+
+    Raises:
+        InvalidError: It is not; ``field`` names the culprit.
+    """
+    if _ID.fullmatch(text) is None:
+        rule = "must be 1 to 128 of A-Z a-z 0-9 . _ -, starting with a letter or a digit"
+        raise InvalidError.of(field, f"{rule}, not {_shown(text)}")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectName:
+    """``projects/{project}``."""
+
+    project: str
+
+    def __post_init__(self) -> None:
+        check_id(self.project, "project")
+
+    def __str__(self) -> str:
+        return f"projects/{self.project}"
+
+    @classmethod
+    def parse(cls, text: str) -> "ProjectName":
+        """Read the name of a project.
+
+        Raises:
+            InvalidError: The text is no such name.
+        """
+        (project,) = _ids(text, ("projects",))
+        return cls(project)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyName:
+    """``projects/{project}/studies/{study}``."""
+
+    project: str
+    study: str
+
+    def __post_init__(self) -> None:
+        check_id(self.project, "project")
+        check_id(self.study, "study")
+
+    def __str__(self) -> str:
+        return f"projects/{self.project}/studies/{self.study}"
+
+    @classmethod
+    def parse(cls, text: str) -> "StudyName":
+        """Read the name of a study.
+
+        Raises:
+            InvalidError: The text is no such name.
+        """
+        project, study = _ids(text, ("projects", "studies"))
+        return cls(project, study)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialName:
+    """``projects/{project}/studies/{study}/trials/{number}``."""
+
+    project: str
+    study: str
+    number: int
+
+    def __post_init__(self) -> None:
+        check_id(self.project, "project")
+        check_id(self.study, "study")
+        if not 1 <= self.number <= _MAX_NUMBER:
+            raise InvalidError.of("number", f"must be in [1, 2**63), not {self.number}")
+
+    def __str__(self) -> str:
+        return f"projects/{self.project}/studies/{self.study}/trials/{self.number}"
+
+    @property
+    def parent(self) -> StudyName:
+        """The study that the trial belongs to."""
+        return StudyName(self.project, self.study)
+
+    @classmethod
+    def parse(cls, text: str) -> "TrialName":
+        """Read the full name of a trial.
+
+        Raises:
+            InvalidError: The text is no such name.
+        """
+        project, study, number = _ids(text, ("projects", "studies", "trials"))
+        return cls(project, study, _number(number))
+
+    @classmethod
+    def parse_within(cls, text: str, study: StudyName) -> "TrialName":
+        """Read the name of a trial of a study: the full name, or its number alone.
+
+        Raises:
+            InvalidError: The text is neither, or names a trial of another study.
+        """
+        if "/" not in text:
+            return cls(study.project, study.study, _number(text))
+        name = cls.parse(text)
+        if name.parent != study:
+            raise InvalidError.of("", f"must be a trial of {study}, not {_shown(text)}")
+        return name
+
+
+def _ids(text: str, collections: tuple[str, ...]) -> list[str]:
+    """Split a name into its ids, demanding the collections between them."""
+    parts = text.split("/")
+    ids = parts[1::2]
+    numbers_allowed = _ID.fullmatch  # A number is an id too; its range is checked after.
+    if tuple(parts[::2]) != collections or not all(map(numbers_allowed, ids)):
+        pattern = "/".join(f"{each}/{{{_SINGULAR[each]}}}" for each in collections)
+        raise InvalidError.of("", f"must look like {pattern}, not {_shown(text)}")
+    return ids
+
+
+_SINGULAR = {"projects": "project", "studies": "study", "trials": "number"}
+
+
+def _number(text: str) -> int:
+    if _NUMBER.fullmatch(text) is None or int(text) > _MAX_NUMBER:
+        raise InvalidError.of("", f"must be the number of a trial, not {_shown(text)}")
+    return int(text)
+
+
+def _shown(text: str) -> str:
+    """Quote a text for a message: control characters escaped, cut to a sane length."""
+    return ascii(text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "...")

@@ -1,0 +1,168 @@
+"""Definitions of studies, settings of strategies and lease policies <-> messages."""
+
+from typing import assert_never
+
+from bbopt.errors import SpecError
+from bbopt.problem import Budget, Problem
+from bbopt.rpc.enums import known
+from bbopt.rpc.problem import (
+    budget_from_message,
+    budget_to_message,
+    metric_from_message,
+    metric_to_message,
+)
+from bbopt.rpc.space import space_from_message, space_to_message
+from bbopt.rpc.times import duration_from_message, duration_to_message
+from bbopt.rpc.v1 import study_pb2
+from bbopt.rpc.violations import Violations
+from bbopt.specs import (
+    AutoSpec,
+    GPSpec,
+    LeasePolicy,
+    Quality,
+    RandomSpec,
+    SobolSpec,
+    StrategySpec,
+    StudySpec,
+)
+
+_QUALITY_TO_MESSAGE = {
+    Quality.FAST: study_pb2.QUALITY_FAST,
+    Quality.BALANCED: study_pb2.QUALITY_BALANCED,
+    Quality.THOROUGH: study_pb2.QUALITY_THOROUGH,
+}
+_QUALITY_FROM_MESSAGE = {number: each for each, number in _QUALITY_TO_MESSAGE.items()} | {
+    study_pb2.QUALITY_UNSPECIFIED: Quality.BALANCED
+}
+_INT32_MAX = 2**31 - 1
+_UINT64_MAX = 2**64 - 1
+
+
+def strategy_to_message(strategy: StrategySpec) -> study_pb2.Strategy:
+    """Write the settings of a strategy."""
+    message = study_pb2.Strategy()
+    match strategy:
+        case AutoSpec(quality):
+            message.auto.quality = _QUALITY_TO_MESSAGE[quality]
+        case RandomSpec():
+            message.random.SetInParent()
+        case SobolSpec():
+            message.sobol.SetInParent()
+        case GPSpec(n_initial, quality):
+            message.gp.quality = _QUALITY_TO_MESSAGE[quality]
+            if n_initial is not None:
+                if not 0 <= n_initial <= _INT32_MAX:
+                    raise SpecError.of("gp.n_initial", f"must fit 31 bits, not {n_initial}")
+                message.gp.n_initial = n_initial
+        case _:
+            assert_never(strategy)
+    return message
+
+
+def strategy_from_message(message: study_pb2.Strategy) -> StrategySpec:
+    """Read the settings of a strategy.
+
+    Raises:
+        SpecError: The strategy is unset or unknown to this version, or a setting is.
+    """
+    violations = Violations(SpecError)
+    match message.WhichOneof("kind"):
+        case "auto":
+            with violations.within("auto.quality"):
+                quality = known(message.auto.quality, _QUALITY_FROM_MESSAGE)
+            violations.check()
+            return AutoSpec(quality)
+        case "random":
+            return RandomSpec()
+        case "sobol":
+            return SobolSpec()
+        case "gp":
+            gp = message.gp
+            with violations.within("gp.quality"):
+                quality = known(gp.quality, _QUALITY_FROM_MESSAGE)
+            if gp.n_initial < 0:
+                violations.add("gp.n_initial", f"must not be negative, but is {gp.n_initial}")
+            violations.check()
+            return GPSpec(gp.n_initial if gp.HasField("n_initial") else None, quality)
+        case None:
+            raise SpecError.of("", "must be one of auto, random, sobol, gp")
+
+
+def lease_policy_to_message(policy: LeasePolicy) -> study_pb2.LeasePolicy:
+    """Write a lease policy."""
+    if not 1 <= policy.max_attempts <= _INT32_MAX:
+        raise SpecError.of("max_attempts", f"must be at least 1, not {policy.max_attempts}")
+    return study_pb2.LeasePolicy(
+        duration=duration_to_message(policy.duration_s), max_attempts=policy.max_attempts
+    )
+
+
+def lease_policy_from_message(message: study_pb2.LeasePolicy) -> LeasePolicy:
+    """Read a lease policy; what is unset takes its default.
+
+    Raises:
+        SpecError: The duration or the number of attempts is negative.
+    """
+    default, violations = LeasePolicy(), Violations(SpecError)
+    duration_s = default.duration_s
+    if message.HasField("duration"):
+        with violations.within("duration"):
+            duration_s = duration_from_message(message.duration)
+    if message.max_attempts < 0:
+        violations.add("max_attempts", f"must not be negative, but is {message.max_attempts}")
+    violations.check()
+    return LeasePolicy(duration_s, message.max_attempts or default.max_attempts)
+
+
+def study_spec_to_message(spec: StudySpec) -> study_pb2.StudySpec:
+    """Write the definition of a study.
+
+    Raises:
+        SpecError: A number does not fit its field.
+    """
+    if not 0 <= spec.seed <= _UINT64_MAX:
+        raise SpecError.of("seed", f"must be in [0, 2**64), not {spec.seed}")
+    parameters, constraints = space_to_message(spec.problem.space)
+    return study_pb2.StudySpec(
+        parameters=parameters,
+        parameter_constraints=constraints,
+        metrics=[metric_to_message(each) for each in spec.problem.metrics],
+        strategy=strategy_to_message(spec.strategy),
+        budget=budget_to_message(spec.problem.budget),
+        lease=lease_policy_to_message(spec.lease),
+        seed=spec.seed,
+    )
+
+
+def study_spec_from_message(message: study_pb2.StudySpec) -> StudySpec:
+    """Read the definition of a study; what is unset takes its default.
+
+    First every part is read, then the space is built, then the problem: what makes each of
+    these impossible is reported all at once. Faults of the messages have the paths of the
+    wire (``parameters[0].default_value``); faults that the domain finds are named as the
+    domain names them (``parameters[lr].low``).
+
+    Raises:
+        SpecError: Anything is wrong.
+    """
+    violations = Violations(SpecError)
+    with violations.within(""):
+        space = space_from_message(message.parameters, message.parameter_constraints)
+    metrics = violations.each("metrics", metric_from_message, message.metrics)
+    strategy: StrategySpec = AutoSpec()
+    if message.HasField("strategy"):
+        with violations.within("strategy"):
+            strategy = strategy_from_message(message.strategy)
+    budget = Budget()
+    with violations.within("budget"):
+        budget = budget_from_message(message.budget)
+    lease = LeasePolicy()
+    with violations.within("lease"):
+        lease = lease_policy_from_message(message.lease)
+    violations.check()
+    return StudySpec(Problem(space, metrics, budget), strategy, message.seed, lease)
+
+
+def study_spec_to_bytes(spec: StudySpec) -> bytes:
+    """Serialise a definition so that equal definitions have equal bytes."""
+    return study_spec_to_message(spec).SerializeToString(deterministic=True)

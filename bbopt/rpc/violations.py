@@ -1,0 +1,77 @@
+"""Collects everything that is wrong with a message, so that a caller hears it all at once.
+
+A converter names fields relative to its own message; whoever calls it says where that message
+lies with ``within``. The path that comes out is the one of the wire: names of fields as in the
+``.proto`` files, items of a list by position, entries of a map by key, for instance
+``study.spec.parameters[0].double_domain.min`` or ``outcome.completed.metrics[loss].sd``.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from bbopt.errors import InvalidError, Violation
+
+M = TypeVar("M")
+T = TypeVar("T")
+
+
+def join(prefix: str, field: str) -> str:
+    """Append a relative path (``min``, ``[0].id`` or nothing) to the path of its message."""
+    if not prefix or not field:
+        return prefix or field
+    return prefix + field if field.startswith("[") else f"{prefix}.{field}"
+
+
+def prefixed(error: InvalidError, prefix: str) -> list[Violation]:
+    """List the violations of an error as seen from the message around."""
+    return [Violation(join(prefix, each.field), each.message) for each in error.violations]
+
+
+@contextmanager
+def within(prefix: str) -> Iterator[None]:
+    """Prefix the paths of an ``InvalidError`` that passes, keeping its class."""
+    try:
+        yield
+    except InvalidError as error:
+        raise type(error)(prefixed(error, prefix)) from error
+
+
+class Violations:
+    """What is wrong with one message; nothing is raised until ``check``."""
+
+    def __init__(self, error: type[InvalidError] = InvalidError) -> None:
+        self._error = error
+        self._found: list[Violation] = []
+
+    def add(self, field: str, message: str) -> None:
+        """Note one violation."""
+        self._found.append(Violation(field, message))
+
+    @contextmanager
+    def within(self, prefix: str) -> Iterator[None]:
+        """Note, instead of raising, what a converter of the part at ``prefix`` finds.
+
+        A variable that the block would have bound may be used after ``check`` only.
+        """
+        try:
+            yield
+        except InvalidError as error:
+            self._found.extend(prefixed(error, prefix))
+
+    def each(self, field: str, convert: Callable[[M], T], items: Iterable[M]) -> tuple[T, ...]:
+        """Convert the items of a list, noting what is wrong with those that fail."""
+        converted = []
+        for position, item in enumerate(items):
+            with self.within(f"{field}[{position}]"):
+                converted.append(convert(item))
+        return tuple(converted)
+
+    def check(self) -> None:
+        """Raise if anything was noted.
+
+        Raises:
+            InvalidError: With every violation (of the class given when this was built).
+        """
+        if self._found:
+            raise self._error(self._found)

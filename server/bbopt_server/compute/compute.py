@@ -1,0 +1,116 @@
+"""What the front process asks of compute, and what it gets.
+
+Everything behind ``Compute`` is a cache: it writes nothing, holds nothing that the log does
+not have, and may be killed at any moment. The front commits the answers.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bbopt.rpc.v1 import insight_service_pb2, study_pb2
+from bbopt.trial import StrategyState, Suggestion
+
+
+@dataclass(frozen=True, slots=True)
+class StudyLog:
+    """How compute gets at the truth about a study."""
+
+    uid: str
+    spec: study_pb2.StudySpec
+    revision: int
+    """Last event that the caller knows of; an answer has folded at least this much."""
+    events: Callable[[int], Awaitable[Sequence[bytes]]]
+    """Read from the store every event after a revision: serialised ``LogEvent`` messages in
+    order and without gaps, so that the first one has the revision after it.
+    """
+
+    def __post_init__(self) -> None:
+        if not self.uid:
+            raise ValueError("uid must not be empty")
+        if self.revision < 0:
+            raise ValueError(f"revision must be at least 0, got {self.revision}")
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestions:
+    """Points for an ask, not committed yet."""
+
+    suggestions: tuple[Suggestion, ...]
+    """At most as many as asked for. Fewer: the strategy waits for results, or the space is
+    exhausted.
+    """
+    state: StrategyState | None
+    """The strategy's state once these are committed; belongs into the ``Asked`` event.
+    ``None``: the strategy did not move.
+    """
+    space_exhausted: bool
+    revision: int
+    """Last event that was folded before computing."""
+    elapsed_s: float
+    """Time the computation took, without waiting for its turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """The trial to deploy, by the model."""
+
+    number: int | None
+    """``None``: there is nothing to recommend yet."""
+    reason: str
+
+
+class Compute(Protocol):
+    """Where the models of studies live.
+
+    Every method that takes a ``StudyLog`` raises:
+
+    - ``ComputeUnavailableError``: nothing can take the job (``suggest`` degrades).
+    - ``ComputeFailedError``: the job crashed or hung twice, or the study did so too often
+      and is set aside for some minutes.
+    - ``ExhaustedError``: too many jobs wait.
+    - ``UnsupportedError``, ``PreconditionError`` and other errors of the library that the
+      strategy raised, e.g. when it has no model to predict with.
+
+    Cancelling the caller does not stop a job that has begun; its answer is dropped.
+    """
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a job would be started now rather than wait for a process to load."""
+        ...
+
+    async def suggest(
+        self, study: StudyLog, count: int, *, time_left_s: float | None
+    ) -> Suggestions:
+        """Compute points for an ask.
+
+        Args:
+            study: The study and its log.
+            count: Points wanted, at least 1.
+            time_left_s: Seconds after which the answer is worthless, waiting included;
+                the strategy spends less on the search when it is short. ``None``: no limit.
+        """
+        ...
+
+    async def predict(
+        self, study: StudyLog, points: Sequence[insight_service_pb2.Point]
+    ) -> insight_service_pb2.PredictResponse:
+        """Predict every metric at points in user units, in their order."""
+        ...
+
+    async def recommend(self, study: StudyLog) -> Recommendation:
+        """Rank the evaluated trials by the model and name the best."""
+        ...
+
+    async def forget(self, uid: str) -> None:
+        """Drop what is held for a study, e.g. a deleted one. Never raises for the unknown."""
+        ...
+
+    async def start(self) -> None:
+        """Begin to load in the background; returns at once."""
+        ...
+
+    async def stop(self) -> None:
+        """Fail what waits with ``ComputeUnavailableError``, and end every process."""
+        ...

@@ -1,0 +1,66 @@
+"""What all acquisitions over an ensemble share: mixing members, bounded memory, the incumbent."""
+
+from collections.abc import Callable
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from bbopt.gp import GPModel, Posterior
+from bbopt.numerics import logsumexp_with_weights
+
+CHUNK_ENTRIES: Final = 2**22
+"""Largest number of covariances evaluated at once (32 MiB each of a few temporaries)."""
+
+
+def mix(log_values: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the log of the weighted mean over members, and each member's share in it.
+
+    Args:
+        log_values: Shape ``(E, n)``.
+        log_weights: Shape ``(E,)``, the logarithm of weights that sum to one.
+
+    Returns:
+        The log mean, ``(n,)``, and the shares, ``(E, n)``, summing to one over members.
+    """
+    if len(log_values) == 1:
+        return log_values[0], torch.ones_like(log_values)
+    return logsumexp_with_weights(log_values + log_weights[:, None], 0)
+
+
+def value_in_chunks(
+    value: Callable[[Tensor], Tensor], X: Tensor, posterior: Posterior
+) -> Tensor:
+    """Evaluate many rows without letting temporaries grow beyond some tens of megabytes.
+
+    Args:
+        value: Maps rows ``(k, D)`` to ``(k,)``.
+        X: Shape ``(n, D)``.
+        posterior: Gives the number of covariances per row.
+
+    Returns:
+        Shape ``(n,)``.
+    """
+    per_row = max(1, posterior.n * posterior.n_members)
+    size = max(64, CHUNK_ENTRIES // per_row)
+    if len(X) <= size:
+        return value(X)
+    return torch.cat([value(part) for part in X.split(size)])
+
+
+def incumbent_value(model: GPModel, *, is_noisy: bool) -> Tensor:
+    """Return what an improvement is measured from, in standardized units, per kernel.
+
+    Args:
+        model: The objective's model, with at least one observation.
+        is_noisy: Noise-free: the best value seen. Noisy: each kernel's highest posterior mean
+            over the evaluated points, because the best value seen is partly luck.
+
+    Returns:
+        Shape ``(E,)``.
+    """
+    if model.n == 0:
+        raise ValueError("there is no incumbent before the first observation")
+    if is_noisy:
+        return model.fitted_means().amax(dim=1)
+    return model.posterior.y.max().expand(len(model.weights))

@@ -1,0 +1,111 @@
+"""Log expected improvement averaged over what pending evaluations might return.
+
+For each joint fantasy of the pending results the posterior is known in closed form, its variance
+is the same for all of them, and so is expected improvement: the average is smooth, exact given
+the fantasies, and needs no random numbers at the candidate. This is how a batch is built greedily
+and how anything outstanding is taken into account.
+"""
+
+import math
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import ndtri
+from torch import Tensor
+
+from bbopt.acquisition.ensemble import mix, value_in_chunks
+from bbopt.gp import GPModel, Query
+from bbopt.numerics import cholesky, log_h, logsumexp_with_weights
+from bbopt.numerics.sobol import shifted_sobol
+
+Array = NDArray[np.float64]
+N_FANTASIES: Final = 64
+"""16 lose 0.3 % of the joint improvement of a batch of eight, 64 lose nothing measurable."""
+
+
+class IntegratedLogExpectedImprovement:
+    """``log sum_e w_e mean_s EI_e(x | data, fantasy s at the pending points)``.
+
+    Fantasies are observations (noise included). The incumbent of a fantasy is the larger of the
+    given one and the conditional mean at the pending points.
+    """
+
+    def __init__(
+        self,
+        model: GPModel,
+        best: Tensor | float,
+        pending: Array,
+        *,
+        rng: np.random.Generator,
+        n_fantasies: int = N_FANTASIES,
+    ) -> None:
+        """Draw the fantasies and condition on them.
+
+        Args:
+            model: The objective's model; it must not change while this is in use.
+            best: The incumbent's value in standardized units, ``(E,)`` or one number.
+            pending: Outstanding rows of the unit cube, shape ``(p, D)``, p >= 1.
+            rng: Draws the fantasies' random shift.
+            n_fantasies: Number of joint fantasies S.
+        """
+        self._map, self.device = model.feature_map, model.device
+        now, self._log_weights, kept = model.searchable()
+        values = torch.as_tensor(best, dtype=torch.float64, device=model.device)
+        fixed_best = values.expand(len(model.weights))[kept]
+        rows = self._map.features(
+            torch.from_numpy(np.ascontiguousarray(pending)).to(self.device)
+        )
+        uniform = shifted_sobol(len(rows), n_fantasies, rng)
+        normal = torch.from_numpy(ndtri(np.clip(uniform, 1e-7, 1.0 - 1e-7))).to(self.device)
+
+        mean, covariance = now.predict_jointly(rows)  # (E, p), (E, p, p)
+        noise = now.members.noise + now.jitter
+        noisy = covariance + torch.diag_embed(noise[:, None].expand_as(mean))
+        fantasies = mean[:, :, None] + cholesky(noisy).lower @ normal.T  # (E, p, S)
+
+        self._posterior = extended = now.extended(rows)
+        centred = torch.cat(
+            [
+                (now.y - now.mean_constant[:, None])[:, :, None].expand(-1, -1, n_fantasies),
+                fantasies - now.mean_constant[:, None, None],
+            ],
+            dim=1,
+        )  # (E, n + p, S)
+        inverse = extended.inverse_factor
+        self._alphas = torch.bmm(inverse.mT, torch.bmm(inverse, centred))  # (E, n + p, S)
+        self._constant = now.mean_constant[:, None, None]
+        # K_f alpha = (y - m) - noise alpha gives the conditional means at the pending rows.
+        learned = fantasies - noise[:, None, None] * self._alphas[:, now.n :]
+        self._best = torch.maximum(fixed_best[:, None], learned.amax(dim=1))[:, None, :]
+
+    def value(self, X: Tensor) -> Tensor:
+        """Evaluate rows of shape ``(n, D)``; returns ``(n,)`` in log standardized units."""
+        return value_in_chunks(self._value, X, self._posterior)
+
+    def _value(self, X: Tensor) -> Tensor:
+        z, sd, _ = self._standard_scores(X)
+        per_fantasy = log_h(z)[0]
+        log_mean = torch.logsumexp(per_fantasy, 2) - math.log(per_fantasy.shape[2])
+        return mix(log_mean + sd.log(), self._log_weights)[0]
+
+    def value_and_gradient(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate rows and differentiate; returns ``(n,)`` and ``(n, D)``."""
+        z, sd, query = self._standard_scores(X)
+        per_fantasy, ratio = log_h(z)  # (E, R, S)
+        total, weight = logsumexp_with_weights(per_fantasy, 2)
+        log_mean = total - math.log(per_fantasy.shape[2])
+        value, share = mix(log_mean + sd.log(), self._log_weights)
+        pull = weight * ratio  # (E, R, S)
+        by_mean = torch.bmm(pull * (share / sd)[:, :, None], self._alphas.mT)
+        by_variance = 0.5 * share * (1.0 - (pull * z).sum(-1)) / query.variance
+        gradient = self._posterior.pull_back(query, by_mean, by_variance)
+        return value, self._map.pull_back(X, gradient)
+
+    def _standard_scores(self, X: Tensor) -> tuple[Tensor, Tensor, Query]:
+        """Return ``(mean_s - best_s) / sd``, ``(E, R, S)``, sd ``(E, R)`` and the query."""
+        query = self._posterior.query(self._map.features(X))
+        sd = query.variance.sqrt()
+        mean = torch.bmm(query.covariance, self._alphas).add_(self._constant)  # (E, R, S)
+        return (mean - self._best) / sd[:, :, None], sd, query

@@ -1,0 +1,57 @@
+"""Log expected improvement under an evidence-weighted ensemble of Gaussian processes."""
+
+import torch
+from torch import Tensor
+
+from bbopt.acquisition.ensemble import mix, value_in_chunks
+from bbopt.gp import GPModel
+from bbopt.numerics import log_h
+
+
+class LogExpectedImprovement:
+    """``log sum_e w_e sd_e h((mean_e - best_e) / sd_e)``, finite however small it is.
+
+    Source:
+        Ament et al. (2023), arXiv:2310.20708, for the logarithmic form.
+    """
+
+    def __init__(self, model: GPModel, best: Tensor | float) -> None:
+        """Freeze the model's current posterior.
+
+        Args:
+            model: The objective's model; it must not change while this is in use.
+            best: The incumbent's value in standardized units, per kernel ``(E,)`` or one
+                number; see ``incumbent_value``.
+        """
+        self._posterior, self._log_weights, kept = model.searchable()
+        values = torch.as_tensor(best, dtype=torch.float64, device=model.device)
+        per_member = values.expand(len(model.weights))[kept]
+        self._best = per_member[:, None]  # (E, 1)
+        self._map = model.feature_map
+        self.device = model.device
+        """Where rows must live."""
+
+    def value(self, X: Tensor) -> Tensor:
+        """Evaluate rows of shape ``(n, D)``; returns ``(n,)`` in log standardized units."""
+        return value_in_chunks(self._value, X, self._posterior)
+
+    def _value(self, X: Tensor) -> Tensor:
+        mean, variance = self._posterior.predict(self._map.features(X))
+        sd = variance.sqrt()
+        value = log_h((mean - self._best) / sd)[0] + sd.log()
+        return mix(value, self._log_weights)[0]
+
+    def value_and_gradient(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate rows and differentiate; returns ``(n,)`` and ``(n, D)``."""
+        posterior = self._posterior
+        query = posterior.query(self._map.features(X))
+        sd = query.variance.sqrt()
+        z = (posterior.mean_of(query) - self._best) / sd
+        log_value, ratio = log_h(z)
+        value, share = mix(log_value + sd.log(), self._log_weights)
+        by_mean = share * ratio / sd  # (E, R)
+        by_variance = 0.5 * (share - share * ratio * z) / query.variance
+        gradient = posterior.pull_back(
+            query, by_mean[:, :, None] * posterior.alpha[:, None, :], by_variance
+        )
+        return value, self._map.pull_back(X, gradient)

@@ -1,0 +1,383 @@
+"""``GPModel``: the default surrogate of one metric, an evidence-weighted pair of Gaussian processes.
+
+A model holds the rows and raw values of one metric and answers in two ways: acquisitions read
+its ``posterior`` (standardized units, one row of tensors per kernel) and its ``weights``;
+people read ``predict`` (the metric's own unit).
+
+Life cycle: ``observe`` appends, ``refit_if_due`` renews the hyperparameters, ``hyperparameters``
+is what to store, ``GPModel.restored`` rebuilds. A rebuilt model is bit-identical to the live one:
+both factorize the first ``n_fitted`` rows at once and append the others one by one.
+"""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, assert_never
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import roots_hermitenorm
+from torch import Tensor
+
+from bbopt.gp.features import FeatureColumn, FeatureMap
+from bbopt.gp.fit import FitSettings, RefitSchedule, fit_map
+from bbopt.gp.kernels import Kernel
+from bbopt.gp.objective import MapObjective
+from bbopt.gp.posterior import Members, Posterior
+from bbopt.gp.priors import FixedNoise, HyperPriors, LearnedNoise
+from bbopt.gp.warp import (
+    IdentityWarp,
+    OutputWarp,
+    fit_bilog,
+    fit_half_rank,
+    fit_standardise,
+)
+
+Array = NDArray[np.float64]
+N_QUADRATURE: Final = 15
+"""Gauss-Hermite nodes for moments through the inverse warp; exact where the warp is linear."""
+NODES, NODE_WEIGHTS = roots_hermitenorm(N_QUADRATURE)
+NEGLIGIBLE_WEIGHT: Final = 1e-4
+"""Members below this share of the evidence are left out of searches: half the cost, and their
+improvement would have to be ten thousand times larger to matter."""
+
+
+class WarpKind(enum.Enum):
+    """How metric values become targets."""
+
+    HALF_RANK = "half_rank"
+    """For objectives (maximised): tames the bad half, see ``gp.warp``."""
+    STANDARDISE = "standardise"
+    """For anything that should stay linear."""
+    BILOG = "bilog"
+    """For constraints: zero stays zero."""
+    IDENTITY = "identity"
+    """For labels such as +1 (worked) and -1 (crashed)."""
+
+
+@dataclass(frozen=True, slots=True)
+class GPSettings:
+    """What kind of model to build; the defaults are the engine's default strategy."""
+
+    kernels: tuple[Kernel, ...] = (Kernel.MATERN52, Kernel.RBF)
+    warp: WarpKind = WarpKind.HALF_RANK
+    noise: LearnedNoise | FixedNoise = field(default_factory=LearnedNoise)
+    fit: FitSettings = field(default_factory=FitSettings)
+    schedule: RefitSchedule = field(default_factory=RefitSchedule)
+
+    def __post_init__(self) -> None:
+        """Refuse an ensemble of nothing."""
+        if not self.kernels:
+            raise ValueError("a model needs at least one kernel")
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """All that a strategy must store about a model, besides the data."""
+
+    theta: Array
+    """``[log length scales, log noise variance, log output scale]`` per kernel, ``(E, G + 2)``."""
+    n_fitted: int
+    """Number of observations at the fit; 0 for the prior's mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Moments in the metric's own unit, each of shape ``(n,)``."""
+
+    mean: Array
+    sd: Array
+
+
+class GPModel:
+    """The surrogate of one metric; mutable, owned by one strategy."""
+
+    def __init__(
+        self,
+        columns: Sequence[FeatureColumn],
+        settings: GPSettings | None = None,
+        *,
+        device: torch.device | None = None,
+    ) -> None:
+        """Start without data, at the prior's mode.
+
+        Args:
+            columns: The columns of the unit cube, at least one.
+            settings: What to build.
+            device: Where tensors live; ``None`` is the CPU.
+        """
+        self.settings = settings or GPSettings()
+        self.device = device or torch.device("cpu")
+        self.feature_map = FeatureMap(columns)
+        self.priors = HyperPriors(self.feature_map.n_columns, self.settings.noise)
+        self._X = np.empty((0, self.feature_map.n_columns))
+        self._y = np.empty(0)
+        self._noise_sd = np.empty(0)
+        self.warp: OutputWarp = IdentityWarp()
+        mode = np.tile(self.priors.mode(), (len(self.settings.kernels), 1))
+        self._rebuild(Hyperparameters(mode, 0))
+
+    @classmethod
+    def restored(
+        cls,
+        columns: Sequence[FeatureColumn],
+        X: Array,
+        y: Array,
+        *,
+        hyperparameters: Hyperparameters | None = None,
+        noise_sd: Array | None = None,
+        settings: GPSettings | None = None,
+        device: torch.device | None = None,
+    ) -> "GPModel":
+        """Build a model from data and stored hyperparameters, without fitting.
+
+        Args:
+            columns: The columns of the unit cube.
+            X: Rows in the order in which they were observed, shape ``(n, D)``.
+            y: Values, shape ``(n,)``.
+            hyperparameters: From ``hyperparameters`` of the live model; ``None`` is the prior's
+                mode.
+            noise_sd: Known standard deviations, shape ``(n,)``; ``None`` is zero.
+            settings: Those of the live model.
+            device: That of the live model.
+
+        Returns:
+            A model equal to the live one bit for bit.
+        """
+        model = cls(columns, settings, device=device)
+        model._append_data(X, y, noise_sd)
+        model._rebuild(hyperparameters or model.hyperparameters)
+        return model
+
+    # ------------------------------------------------------------------ data
+
+    @property
+    def n(self) -> int:
+        """Number of observations."""
+        return len(self._y)
+
+    @property
+    def X(self) -> Array:
+        """Observed rows, shape ``(n, D)``."""
+        return self._X
+
+    @property
+    def y(self) -> Array:
+        """Observed values in the metric's unit, shape ``(n,)``."""
+        return self._y
+
+    def observe(self, X: ArrayLike, y: ArrayLike, noise_sd: ArrayLike | None = None) -> None:
+        """Append observations; hyperparameters stay as they are.
+
+        Args:
+            X: Rows of the unit cube, shape ``(k, D)`` or ``(D,)``.
+            y: Finite values in the metric's unit, shape ``(k,)`` or a number.
+            noise_sd: Known standard deviation of each value, in the metric's unit.
+
+        Raises:
+            NumericalError: A row is not finite.
+            ValueError: A value is not finite, or lengths differ.
+        """
+        first = self.n
+        self._append_data(X, y, noise_sd)
+        self._extend_posterior(first)
+        self._set_targets()
+
+    def _append_data(self, X: ArrayLike, y: ArrayLike, noise_sd: ArrayLike | None) -> None:
+        rows = np.atleast_2d(np.asarray(X, dtype=np.float64))
+        values = np.atleast_1d(np.asarray(y, dtype=np.float64))
+        sds = np.zeros(len(values)) if noise_sd is None else np.atleast_1d(noise_sd)
+        if not len(rows) == len(values) == len(sds):
+            raise ValueError(
+                f"{len(rows)} rows, {len(values)} values and {len(sds)} noise deviations"
+            )
+        if not (np.isfinite(rows).all() and np.isfinite(values).all()):
+            raise ValueError("rows and values must be finite")
+        if not (np.isfinite(sds).all() and (sds >= 0.0).all()):
+            raise ValueError("noise deviations must be finite and not negative")
+        self._X = np.concatenate([self._X, rows])
+        self._y = np.concatenate([self._y, values])
+        self._noise_sd = np.concatenate([self._noise_sd, sds])
+
+    # ------------------------------------------------------------------ hyperparameters
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """What to store so that ``restored`` gives this model again."""
+        return Hyperparameters(self._theta.copy(), self._n_fitted)
+
+    @property
+    def length_scales(self) -> Array:
+        """Length scale of each column for the heaviest kernel, in unit-cube lengths, ``(D,)``."""
+        return np.exp(self._theta[int(np.argmax(self.weights)), : self.priors.n_length_scales])
+
+    def refit_if_due(self) -> bool:
+        """Renew the hyperparameters if the schedule says so; never twice for the same data.
+
+        Returns:
+            Whether a fit was run.
+
+        Raises:
+            NumericalError: The fit failed; the model keeps its old hyperparameters.
+        """
+        if not self.settings.schedule.is_due(self.n, self._n_fitted):
+            return False
+        self.refit()
+        return True
+
+    def refit(self) -> None:
+        """Renew the hyperparameters from the current data.
+
+        Raises:
+            NumericalError: No hyperparameters work; the model keeps its old ones.
+        """
+        warp = self._fit_warp(self.n)
+        features = self._features(self._X)
+        targets = self._tensor(warp.forward(self._y))
+        known = self._known_variances(warp, self.n)
+        is_first = self._n_fitted == 0
+        is_cold_due = self.settings.schedule.is_cold_due(self.n, self._n_fitted)
+        theta = np.empty_like(self._theta)
+        for e, kernel in enumerate(self.settings.kernels):
+            objective = MapObjective(
+                features,
+                targets,
+                kernel=kernel,
+                priors=self.priors,
+                group=self.feature_map.group,
+                noise_variances=None if not self._noise_sd.any() else self._tensor(known),
+            )
+            theta[e] = fit_map(
+                objective,
+                self.priors,
+                warm_start=None if is_first else self._theta[e],
+                is_cold_due=is_cold_due,
+                settings=self.settings.fit,
+            ).theta
+        self._rebuild(Hyperparameters(theta, self.n))
+
+    # ------------------------------------------------------------------ state
+
+    def _rebuild(self, hyperparameters: Hyperparameters) -> None:
+        """Factorize the first ``n_fitted`` rows at once, append the others one by one."""
+        expected = (len(self.settings.kernels), self.priors.size)
+        if hyperparameters.theta.shape != expected:
+            raise ValueError(f"theta is {hyperparameters.theta.shape}, expected {expected}")
+        n_fitted = hyperparameters.n_fitted
+        if not 0 <= n_fitted <= self.n:
+            raise ValueError(f"fitted on {n_fitted} observations, but there are {self.n}")
+        theta = hyperparameters.theta.astype(np.float64)
+        members = Members.unpack(
+            self.settings.kernels, self._tensor(theta), self.feature_map.group
+        )
+        # The scale of known noise is frozen at the fit, or L^-1 would change with every tell.
+        self._noise_warp = self._fit_warp(n_fitted)
+        known = self._known_variances(self._noise_warp, n_fitted)
+        posterior = Posterior(members, self._features(self._X[:n_fitted]), self._tensor(known))
+        self._theta, self._n_fitted = theta, n_fitted
+        self.posterior = posterior
+        """The kernels' posterior in standardized units."""
+        self._extend_posterior(n_fitted)
+        self._set_targets()
+
+    def _extend_posterior(self, first: int) -> None:
+        if first == self.n:
+            return
+        sds, values = self._noise_sd[first:], self._y[first:]
+        variances = (sds * self._noise_warp.slope(values)) ** 2
+        for row, variance in zip(self._features(self._X[first:]), variances, strict=True):
+            self.posterior.append(row, float(variance))
+
+    def _set_targets(self) -> None:
+        self.warp = self._fit_warp(self.n)
+        self.posterior.set_targets(self._tensor(self.warp.forward(self._y)))
+        self.weights = self._evidence_weights()
+        """Share of each kernel, shape ``(E,)``, summing to one."""
+
+    def _fit_warp(self, n: int) -> OutputWarp:
+        y = self._y[:n]
+        match self.settings.warp:
+            case WarpKind.HALF_RANK:
+                return fit_half_rank(y)
+            case WarpKind.STANDARDISE:
+                return fit_standardise(y)
+            case WarpKind.BILOG:
+                return fit_bilog(y)
+            case WarpKind.IDENTITY:
+                return IdentityWarp()
+            case _:
+                assert_never(self.settings.warp)
+
+    def _known_variances(self, warp: OutputWarp, n: int) -> Array:
+        if not self._noise_sd[:n].any():
+            return np.zeros(n)
+        return (self._noise_sd[:n] * warp.slope(self._y[:n])) ** 2
+
+    def _evidence_weights(self) -> Array:
+        """Return the softmax of log evidence plus log prior (the MAP value of each kernel)."""
+        e = len(self.settings.kernels)
+        if e == 1 or self.n == 0:
+            return np.full(e, 1.0 / e)
+        evidence = self.posterior.log_evidence().cpu().numpy()
+        prior = np.array([self.priors.log_density(theta)[0] for theta in self._theta])
+        score = evidence + prior
+        weights: Array = np.exp(score - score.max())
+        return weights / weights.sum()
+
+    def _tensor(self, array: Array) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    def _features(self, X: Array) -> Tensor:
+        return self.feature_map.features(self._tensor(X))
+
+    # ------------------------------------------------------------------ answers
+
+    def searchable(self) -> tuple[Posterior, Tensor, list[int]]:
+        """Return the members worth searching: those with at least 1e-4 of the evidence.
+
+        Returns:
+            Their posterior, their log weights renormalised, shape ``(E',)``, and their indices.
+        """
+        keep = [e for e, weight in enumerate(self.weights) if weight >= NEGLIGIBLE_WEIGHT]
+        weights = self.weights[keep] / self.weights[keep].sum()
+        log_weights = self._tensor(np.log(weights))
+        if len(keep) == len(self.weights):
+            return self.posterior, log_weights, keep
+        return self.posterior.select(keep), log_weights, keep
+
+    def target(self, value: float) -> float:
+        """Return a metric value in standardized units, e.g. a threshold for an acquisition."""
+        return float(self.warp.forward(np.array([value]))[0])
+
+    def predict(self, X: ArrayLike) -> Prediction:
+        """Predict the noise-free metric in its own unit.
+
+        Args:
+            X: Rows of the unit cube, shape ``(n, D)``.
+
+        Returns:
+            Mean and standard deviation of the mixture, pushed through the inverse warp by
+            Gauss-Hermite quadrature.
+        """
+        rows = np.atleast_2d(np.asarray(X, dtype=np.float64))
+        mean, variance = self.posterior.predict(self._features(rows))
+        node_weights = NODE_WEIGHTS / NODE_WEIGHTS.sum()
+        sd = variance.sqrt().cpu().numpy()
+        samples = self.warp.inverse(mean.cpu().numpy()[..., None] + sd[..., None] * NODES)
+        # Moments about a central value, in units of the spread: 1e300 must not overflow.
+        center = samples[..., N_QUADRATURE // 2].mean(axis=0)  # (n,)
+        deviations = samples - center[None, :, None]
+        unit = np.maximum(np.abs(deviations).max(axis=(0, 2)), np.finfo(np.float64).tiny)
+        scaled = deviations / unit[None, :, None]
+        first = self.weights @ (scaled @ node_weights)
+        second = self.weights @ (scaled**2 @ node_weights)
+        spread = np.sqrt(np.maximum(second - first**2, 0.0))
+        return Prediction(center + first * unit, spread * unit)
+
+    def fitted_means(self) -> Tensor:
+        """Return each kernel's posterior mean at the observed rows, shape ``(E, n)``, in O(n).
+
+        Uses ``K_f alpha = (y - m) - noise alpha``.
+        """
+        return self.posterior.fitted_means()

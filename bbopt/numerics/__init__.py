@@ -1,0 +1,23 @@
+"""Linear algebra, safe mathematics, counter-based randomness and devices for the engine."""
+
+from bbopt.numerics.devices import resolve_device
+from bbopt.numerics.linalg import CholeskyFactor, cholesky, inverse_factor
+from bbopt.numerics.random import stream
+from bbopt.numerics.safe_math import (
+    log_h,
+    log_ndtr,
+    logmeanexp,
+    logsumexp_with_weights,
+)
+
+__all__ = [
+    "CholeskyFactor",
+    "cholesky",
+    "inverse_factor",
+    "log_h",
+    "log_ndtr",
+    "logmeanexp",
+    "logsumexp_with_weights",
+    "resolve_device",
+    "stream",
+]

@@ -1,0 +1,150 @@
+"""Inverse Hessian approximations for many independent minimisations at once.
+
+Row r belongs to restart r. Dense BFGS costs ``d^2`` per row and step and wants d <= 60; above
+that the limited-memory form keeps eight pairs.
+"""
+
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Index = NDArray[np.intp]
+MEMORY: Final = 8
+"""Pairs kept by the limited-memory form; more than ten has never paid on these surfaces."""
+CURVATURE_FLOOR: Final = 1e-10
+"""Smallest cosine between step and gradient change that counts as positive curvature."""
+
+
+class InverseCurvature(Protocol):
+    """One inverse Hessian per row."""
+
+    is_fresh: Mask
+    """Rows that still have no curvature information, ``(R,)``."""
+
+    def times(self, gradient: Array) -> Array:
+        """Multiply every row's matrix with its gradient, ``(R, d)``."""
+        ...
+
+    def update(self, rows: Index, step: Array, change: Array) -> None:
+        """Take accepted steps and gradient changes of some rows, each ``(k, d)``."""
+        ...
+
+    def reset(self, rows: Index) -> None:
+        """Forget what some rows have learned."""
+        ...
+
+    def keep(self, rows: Mask) -> None:
+        """Drop all other rows."""
+        ...
+
+
+class DenseInverse:
+    """Full BFGS matrices, ``(R, d, d)``."""
+
+    def __init__(self, n_rows: int, dimension: int) -> None:
+        """Start every row at the identity."""
+        self._h = np.broadcast_to(np.eye(dimension), (n_rows, dimension, dimension)).copy()
+        self.is_fresh = np.ones(n_rows, dtype=np.bool_)
+
+    def times(self, gradient: Array) -> Array:
+        """Multiply every row's matrix with its gradient."""
+        return np.matmul(self._h, gradient[:, :, None])[:, :, 0]
+
+    def update(self, rows: Index, step: Array, change: Array) -> None:
+        """Apply the BFGS formula where curvature is positive."""
+        rows, step, change, product = _with_positive_curvature(rows, step, change)
+        if not len(rows):
+            return
+        h = self._h[rows]
+        fresh = self.is_fresh[rows]
+        if fresh.any():
+            gamma = product / np.maximum((change * change).sum(1), 1e-300)
+            h = np.where(fresh[:, None, None], gamma[:, None, None] * np.eye(h.shape[1]), h)
+        rho = 1.0 / product
+        hy = np.matmul(h, change[:, :, None])[:, :, 0]
+        factor = rho * (1.0 + rho * (change * hy).sum(1))
+        # rho (s hy' + hy s') - factor s s' = a s' + s a' with a = rho hy - factor s / 2
+        a = rho[:, None] * hy - 0.5 * factor[:, None] * step
+        outer = a[:, :, None] * step[:, None, :]
+        h -= outer
+        h -= outer.transpose(0, 2, 1)
+        self._h[rows] = h
+        self.is_fresh[rows] = False
+
+    def reset(self, rows: Index) -> None:
+        """Return some rows to the identity."""
+        self._h[rows] = np.eye(self._h.shape[1])
+        self.is_fresh[rows] = True
+
+    def keep(self, rows: Mask) -> None:
+        """Drop all other rows."""
+        self._h, self.is_fresh = self._h[rows], self.is_fresh[rows]
+
+
+class LimitedMemoryInverse:
+    """The last eight pairs of every row; products by the two-loop recursion.
+
+    Source:
+        Nocedal & Wright (2006), Numerical Optimization, algorithm 7.4.
+    """
+
+    def __init__(self, n_rows: int, dimension: int) -> None:
+        """Start every row without pairs."""
+        self._steps = np.zeros((MEMORY, n_rows, dimension))
+        self._changes = np.zeros((MEMORY, n_rows, dimension))
+        self._rho = np.zeros((MEMORY, n_rows))  # zero makes an empty slot do nothing
+        self._gamma = np.ones(n_rows)
+        self.is_fresh = np.ones(n_rows, dtype=np.bool_)
+
+    def times(self, gradient: Array) -> Array:
+        """Multiply every row's implicit matrix with its gradient."""
+        q = gradient.copy()
+        coefficients = []
+        for step, change, rho in zip(self._steps, self._changes, self._rho, strict=True):
+            coefficient = rho * (step * q).sum(1)
+            q -= coefficient[:, None] * change
+            coefficients.append(coefficient)
+        q *= self._gamma[:, None]
+        for slot in reversed(range(MEMORY)):
+            correction = self._rho[slot] * (self._changes[slot] * q).sum(1)
+            q += (coefficients[slot] - correction)[:, None] * self._steps[slot]
+        return q
+
+    def update(self, rows: Index, step: Array, change: Array) -> None:
+        """Push pairs of positive curvature; slot 0 is the newest."""
+        rows, step, change, product = _with_positive_curvature(rows, step, change)
+        if not len(rows):
+            return
+        for store, new in ((self._steps, step), (self._changes, change)):
+            store[1:, rows] = store[:-1, rows]
+            store[0, rows] = new
+        self._rho[1:, rows] = self._rho[:-1, rows]
+        self._rho[0, rows] = 1.0 / product
+        self._gamma[rows] = product / np.maximum((change * change).sum(1), 1e-300)
+        self.is_fresh[rows] = False
+
+    def reset(self, rows: Index) -> None:
+        """Forget the pairs of some rows."""
+        self._rho[:, rows] = 0.0
+        self._gamma[rows] = 1.0
+        self.is_fresh[rows] = True
+
+    def keep(self, rows: Mask) -> None:
+        """Drop all other rows."""
+        self._steps, self._changes = self._steps[:, rows], self._changes[:, rows]
+        self._rho, self._gamma = self._rho[:, rows], self._gamma[rows]
+        self.is_fresh = self.is_fresh[rows]
+
+
+def _with_positive_curvature(
+    rows: Index, step: Array, change: Array
+) -> tuple[Index, Array, Array, Array]:
+    product = (step * change).sum(1)
+    size = np.sqrt((step * step).sum(1) * (change * change).sum(1))
+    good = product > CURVATURE_FLOOR * size
+    if good.all():
+        return rows, step, change, product
+    return rows[good], step[good], change[good], product[good]

@@ -1,4 +1,8 @@
-"""When a conditional parameter is active: a small tree of tests on its parents."""
+"""When a conditional parameter is active: a small tree of tests on its parents.
+
+Conditions tidy what they are given (lists, one bare value); whether they make sense is for
+the ``Space`` to say.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +19,12 @@ class Equals:
     parent: str
     values: tuple[ParamValue, ...]
 
+    def __post_init__(self) -> None:
+        if isinstance(self.values, list | set | frozenset | range):
+            object.__setattr__(self, "values", tuple(self.values))
+        elif isinstance(self.values, str | bool | int | float):
+            object.__setattr__(self, "values", (self.values,))
+
 
 @dataclass(frozen=True, slots=True)
 class Between:
@@ -30,6 +40,10 @@ class AllOf:
     """True where every one of ``conditions`` is true."""
 
     conditions: "tuple[Condition, ...]"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.conditions, list):
+            object.__setattr__(self, "conditions", tuple(self.conditions))
 
 
 Condition: TypeAlias = Equals | Between | AllOf

@@ -237,6 +237,24 @@ class ComputeReply(google.protobuf.message.Message):
         def ClearField(self, field_name: typing.Literal["number", b"number", "reason", b"reason"]) -> None: ...
 
     @typing.final
+    class Violation(google.protobuf.message.Message):
+        """One thing that is wrong with a request."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        FIELD_FIELD_NUMBER: builtins.int
+        MESSAGE_FIELD_NUMBER: builtins.int
+        field: builtins.str
+        message: builtins.str
+        def __init__(
+            self,
+            *,
+            field: builtins.str = ...,
+            message: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["field", b"field", "message", b"message"]) -> None: ...
+
+    @typing.final
     class Failure(google.protobuf.message.Message):
         """The job could not be done."""
 
@@ -244,15 +262,22 @@ class ComputeReply(google.protobuf.message.Message):
 
         REASON_FIELD_NUMBER: builtins.int
         MESSAGE_FIELD_NUMBER: builtins.int
+        VIOLATIONS_FIELD_NUMBER: builtins.int
         reason: builtins.str
+        """Of the class of the error, or a reason of the compute process."""
         message: builtins.str
+        @property
+        def violations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComputeReply.Violation]:
+            """Errors of the kind InvalidError."""
+
         def __init__(
             self,
             *,
             reason: builtins.str = ...,
             message: builtins.str = ...,
+            violations: collections.abc.Iterable[Global___ComputeReply.Violation] | None = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["message", b"message", "reason", b"reason"]) -> None: ...
+        def ClearField(self, field_name: typing.Literal["message", b"message", "reason", b"reason", "violations", b"violations"]) -> None: ...
 
     JOB_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int

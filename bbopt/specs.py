@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from bbopt.problem import Problem
+from bbopt.errors import Violation
+from bbopt.problem import Noise, Problem
+from bbopt.space import Fixed
 
 
 class Quality(enum.Enum):
@@ -106,6 +108,60 @@ CAPABILITIES: Mapping[type[StrategySpec], Capabilities] = {
         max_dimensions=2000,
     ),
 }
+
+
+def find_unsupported(
+    problem: Problem, capabilities: Capabilities, *, name: str
+) -> list[Violation]:
+    """List the features of a problem that a strategy cannot handle.
+
+    A strategy without a model may run under metric constraints: it evaluates and reports them,
+    as the baseline that it is. A model that ignored them would mislead.
+
+    Args:
+        problem: What is to be optimised.
+        capabilities: What the strategy can handle.
+        name: The strategy's, for the message.
+
+    Returns:
+        One violation per feature; the message names the strategies that can. Empty when the
+        strategy fits.
+    """
+    return [
+        Violation("strategy", f"{name} cannot handle {feature}; {_those_that_can(problem)}")
+        for feature in _missing(problem, capabilities)
+    ]
+
+
+def _missing(problem: Problem, capabilities: Capabilities) -> list[str]:
+    searched = [p for p in problem.space.parameters if not isinstance(p, Fixed)]
+    has_conditions = any(p.active_if is not None for p in searched)
+    is_noisy = problem.objective.noise is not Noise.NONE
+    limit = capabilities.max_dimensions
+    tests = (
+        (
+            len(searched) > limit,
+            f"{len(searched)} searched parameters (at most {limit})",
+        ),
+        (
+            bool(problem.space.constraints) and not capabilities.supports_parameter_constraints,
+            "constraints between parameters",
+        ),
+        (has_conditions and not capabilities.supports_conditions, "conditional parameters"),
+        (is_noisy and not capabilities.supports_noise, "noisy metrics"),
+        (
+            bool(problem.constraints)
+            and capabilities.is_model_based
+            and not capabilities.supports_metric_constraints,
+            "metric constraints",
+        ),
+    )
+    return [feature for is_missing, feature in tests if is_missing]
+
+
+def _those_that_can(problem: Problem) -> str:
+    able = [name for name, spec in NAMES.items() if not _missing(problem, CAPABILITIES[spec])]
+    return f"these can: {', '.join(able)}" if able else "no built-in strategy can"
 
 
 @dataclass(frozen=True, slots=True)

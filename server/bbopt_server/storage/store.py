@@ -116,18 +116,28 @@ class ResponseRow:
 
 
 class Transaction(Protocol):
-    """Reads and writes that become durable together, or not at all."""
+    """Reads and writes that become durable together, or not at all.
+
+    Lists are paged: pass the last key, number or revision of one page as ``after`` of the
+    next; ``limit`` is at least 1. A study or trial that does not exist has no rows.
+    """
 
     def insert_study(self, row: StudyRow) -> StudyRow:
         """Add a study and return it with its key.
 
         Raises:
-            KeyError: ``(project, study_id)`` is taken by a study that is not deleted.
+            KeyError: ``(project, study_id)`` is taken by a study that is not deleted, or
+                the uid by any.
         """
         ...
 
     def update_study(self, row: StudyRow) -> None:
-        """Replace the study with this key."""
+        """Replace the study with this key; its project, id and uid are its own for ever.
+
+        Raises:
+            KeyError: There is no such study, or one that comes back from DELETED finds its
+                name taken.
+        """
         ...
 
     def study(self, project: str, study_id: str) -> StudyRow | None:
@@ -152,12 +162,16 @@ class Transaction(Protocol):
         """Add a trial.
 
         Raises:
-            KeyError: The study already has this number.
+            KeyError: The study already has this number, or there is no such study.
         """
         ...
 
     def update_trial(self, row: TrialRow) -> None:
-        """Replace the trial with this study and number."""
+        """Replace the trial with this study and number.
+
+        Raises:
+            KeyError: There is no such trial.
+        """
         ...
 
     def trial(self, study_key: int, number: int) -> TrialRow | None:
@@ -184,7 +198,7 @@ class Transaction(Protocol):
         """Add an event.
 
         Raises:
-            KeyError: The study already has this revision.
+            KeyError: The study already has this revision, or there is no such study.
         """
         ...
 
@@ -195,7 +209,11 @@ class Transaction(Protocol):
         ...
 
     def put_measurement(self, row: MeasurementRow) -> None:
-        """Add or replace the intermediate report of a step."""
+        """Add or replace the intermediate report of a step.
+
+        Raises:
+            KeyError: There is no such trial.
+        """
         ...
 
     def measurements(self, study_key: int, trial: int) -> Sequence[MeasurementRow]:
@@ -215,7 +233,9 @@ class Transaction(Protocol):
         ...
 
     def drop_responses(self, *, before: float, limit: int) -> int:
-        """Forget up to ``limit`` answers stored before a time; return how many."""
+        """Forget up to ``limit`` answers stored before a time, the oldest first; return how
+        many.
+        """
         ...
 
 
@@ -226,8 +246,8 @@ class Store(Protocol):
         """Run ``work`` in a transaction and return its result once it is durable.
 
         ``work`` runs on the store's own thread, one at a time; it must not block, and it
-        may be called once only. What it raises is raised here, after a rollback of just
-        this work.
+        is called at most once. What it raises is raised here, after a rollback of just this
+        work. A caller that is cancelled may or may not find its work done.
 
         Raises:
             UnavailableError: The store could not commit (disk full, closing); nothing of
@@ -236,9 +256,19 @@ class Store(Protocol):
         ...
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
-        """Run ``work`` that only reads, without waiting for a commit of its own."""
+        """Run ``work`` that only reads, without waiting for a commit of its own.
+
+        It sees one state of the store, with everything that was acknowledged before.
+
+        Raises:
+            RuntimeError: ``work`` tried to write.
+            UnavailableError: The store is closing or has failed.
+        """
         ...
 
     async def close(self) -> None:
-        """Finish what is queued, write everything back, release the file."""
+        """Finish what is queued, write everything back, release the file.
+
+        From now on work is refused with ``UnavailableError``. Closing twice is harmless.
+        """
         ...

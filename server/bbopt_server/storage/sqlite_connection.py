@@ -1,0 +1,131 @@
+"""Opening a SQLite file: the settings that durability stands on, and what is refused.
+
+One connection both writes and checkpoints, and holds the file exclusively. SQLite before
+3.51.3 may lose commits when a second connection checkpoints at the same instant, so nothing
+else may open the file while it is served. POSIX locks are per process: even opening and
+closing the file a second time *in this process* would release them.
+"""
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Sequence
+
+from bbopt.errors import DataLossError, PreconditionError, UnavailableError
+from bbopt_server.storage.schema import Migration, migrate
+
+APPLICATION_ID = int.from_bytes(b"bbop", "big")
+"""Tells a database of ours from any other SQLite file."""
+
+_CHECK_LIMIT_S = 10.0
+_CHECK_PERIOD = 100_000  # Virtual machine instructions between two looks at the clock.
+_SYNCHRONOUS_FULL = 2
+_log = logging.getLogger(__name__)
+
+
+def connect(path: str, migrations: Sequence[Migration]) -> sqlite3.Connection:
+    """Open a database file, or create one that only its owner may read.
+
+    Args:
+        path: The file; its folder must exist.
+        migrations: The schema that this version works with.
+
+    Returns:
+        A connection in autocommit mode that may be handed to another thread.
+
+    Raises:
+        UnavailableError: Another process has the file, it cannot be opened, or the settings
+            that durability needs cannot be had.
+        PreconditionError: It is the file of another application or of a newer version.
+        DataLossError: It is damaged.
+    """
+    try:
+        _create_private(path)
+        connection = sqlite3.connect(
+            path, timeout=0.0, isolation_level=None, check_same_thread=False
+        )
+    except (OSError, sqlite3.OperationalError) as error:
+        raise UnavailableError(f"{path} cannot be opened: {error}") from error
+    try:
+        _claim(connection, path)
+        _set_up(connection, path)
+        _check(connection, path)
+        migrate(connection, migrations, path=path)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise _explained(error, path) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _create_private(path: str) -> None:
+    # O_EXCL: a file that exists must not be opened here, see the head of this module.
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        return
+
+
+def _claim(connection: sqlite3.Connection, path: str) -> None:
+    """Lock the file and make sure that it is ours before anything is written to it."""
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (n_objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if application_id != APPLICATION_ID and (application_id or n_objects):
+        raise PreconditionError(f"{path} is the database of another application")
+
+
+def _set_up(connection: sqlite3.Connection, path: str) -> None:
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    for pragma in (
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "cell_size_check = ON",
+        "trusted_schema = OFF",
+        "mmap_size = 0",
+        "wal_autocheckpoint = 1000",
+        "journal_size_limit = 67108864",
+        "temp_store = MEMORY",
+        "cache_size = -16384",
+        f"application_id = {APPLICATION_ID}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+    (foreign_keys,) = connection.execute("PRAGMA foreign_keys").fetchone()
+    if (mode, synchronous, foreign_keys) != ("wal", _SYNCHRONOUS_FULL, 1):
+        raise UnavailableError(
+            f"{path} cannot be kept durable: journal_mode={mode}, synchronous={synchronous}, "
+            f"foreign_keys={foreign_keys}"
+        )
+
+
+def _check(connection: sqlite3.Connection, path: str) -> None:
+    """Look for damage, for a bounded time."""
+    deadline = time.monotonic() + _CHECK_LIMIT_S
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _CHECK_PERIOD)
+    try:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        _log.warning("%s: quick_check cut short after %g s", path, _CHECK_LIMIT_S)
+        found = "ok"
+    finally:
+        connection.set_progress_handler(None, 0)
+    if found != "ok":
+        raise DataLossError(f"{path} is damaged: {found}")
+
+
+def _explained(error: sqlite3.DatabaseError, path: str) -> Exception:
+    match error.sqlite_errorcode & 0xFF:  # The primary code, without what extends it.
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return UnavailableError(f"{path} is in use by another server")
+        case sqlite3.SQLITE_NOTADB:
+            return PreconditionError(f"{path} is not a database")
+        case sqlite3.SQLITE_CORRUPT:
+            return DataLossError(f"{path} is damaged: {error}")
+        case _:
+            return UnavailableError(f"{path} cannot be opened: {error}")

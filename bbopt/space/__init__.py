@@ -1,5 +1,7 @@
 """What may vary: parameters, conditions, constraints, and the codec to the unit cube."""
 
+from bbopt.space.codec import Codec
+from bbopt.space.column import Column, ColumnKind
 from bbopt.space.conditions import AllOf, Between, Condition, Equals, ParamValue
 from bbopt.space.constraints import Constraint, Exclude, Linear, Simplex
 from bbopt.space.parameters import (
@@ -12,6 +14,7 @@ from bbopt.space.parameters import (
     Parameter,
     Scale,
 )
+from bbopt.space.polytope import Polytope
 from bbopt.space.space import Space
 
 __all__ = [
@@ -19,6 +22,9 @@ __all__ = [
     "Between",
     "Bool",
     "Categorical",
+    "Codec",
+    "Column",
+    "ColumnKind",
     "Condition",
     "Constraint",
     "Equals",
@@ -30,6 +36,7 @@ __all__ = [
     "Ordinal",
     "ParamValue",
     "Parameter",
+    "Polytope",
     "Scale",
     "Simplex",
     "Space",

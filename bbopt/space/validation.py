@@ -33,6 +33,9 @@ MAX_INT = 2**53
 MAX_LEVELS = 2**40
 """With more, neighbouring values of a log scale are not told apart in the unit cube."""
 
+NARROWEST = 2.0**-40
+"""Smallest range of a Float beside its bounds: 8,192 doubles, enough to search among."""
+
 
 def name_fault(name: object) -> str | None:
     """Say what is wrong with the name of a parameter or metric."""
@@ -135,6 +138,8 @@ def _float_faults(parameter: Float) -> list[tuple[str, str]]:
     faults += _range_faults(parameter) + _scale_faults(parameter)
     if not faults and not is_real(parameter.high - parameter.low):
         faults.append(("high", "high - low must be finite"))
+    if not faults and parameter.high - parameter.low < NARROWEST * _magnitude(parameter):
+        faults.append(("low", "the range is too narrow for doubles: search an offset instead"))
     if parameter.step is None:
         return faults
     if not is_real(parameter.step):
@@ -149,6 +154,10 @@ def _float_faults(parameter: Float) -> list[tuple[str, str]]:
     if parameter.periodic and not faults:
         faults.append(("periodic", "is not supported together with step"))
     return faults
+
+
+def _magnitude(parameter: Float) -> float:
+    return max(abs(parameter.low), abs(parameter.high))
 
 
 def _int_faults(parameter: Int) -> list[tuple[str, str]]:

@@ -1,0 +1,341 @@
+"""Parameters in user units to rows of the unit cube, and back, exactly.
+
+Rows are *canonical* when they come from a point: levels at their positions, inactive columns
+at 0.5. ``snap`` makes any row canonical, and ``snap(x) == encode(decode(x))`` bit for bit.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import TypeAlias, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bbopt.errors import InvalidError, Violation
+from bbopt.space.column import (
+    Block,
+    Column,
+    ColumnKind,
+    blocks_of,
+    choices_of,
+    column_of,
+    grid_of,
+)
+from bbopt.space.condition_validation import condition_of
+from bbopt.space.conditions import AllOf, Between, Condition, Equals, ParamValue
+from bbopt.space.constraints import Exclude, Linear, Simplex, as_linear
+from bbopt.space.feasibility import tolerance
+from bbopt.space.grid import FloatArray
+from bbopt.space.parameters import Fixed, Float, Int, Parameter
+from bbopt.space.polytope import Polytope, polytope_of, project
+from bbopt.space.sampling import PolytopeSampler, sample_feasible
+from bbopt.space.space import Space
+
+BoolArray: TypeAlias = NDArray[np.bool_]
+
+INACTIVE = 0.5
+"""Coordinate of a parameter that does not exist at a point."""
+
+
+class Codec:
+    """The unit cube of one space.
+
+    Args:
+        space: What may vary. Fixed parameters have no column.
+    """
+
+    space: Space
+    columns: tuple[Column, ...]
+    dim: int
+    """Number of columns."""
+    polytope: Polytope | None
+    """The constraints that are linear in always-active CONTINUOUS columns of linear scale;
+    all others are only in ``is_feasible``.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.parameters: tuple[Parameter, ...] = tuple(
+            parameter for parameter in space.parameters if not isinstance(parameter, Fixed)
+        )
+        self.columns = tuple(column_of(parameter) for parameter in self.parameters)
+        self.dim = len(self.columns)
+        self.position: Mapping[str, int] = {
+            parameter.name: j for j, parameter in enumerate(self.parameters)
+        }
+        self.linear: tuple[Linear, ...] = tuple(
+            as_linear(constraint)
+            for constraint in space.constraints
+            if isinstance(constraint, Linear | Simplex)
+        )
+        self.exclusions: tuple[Exclude, ...] = tuple(
+            constraint for constraint in space.constraints if isinstance(constraint, Exclude)
+        )
+        by_name = {parameter.name: parameter for parameter in self.parameters}
+        self._slacks = [tolerance(linear, by_name) for linear in self.linear]
+        self.polytope = polytope_of(self.linear, self.parameters)
+        self._blocks: tuple[Block, ...] = blocks_of(self.parameters)
+        self._conditional = [
+            (self.position[name], condition)
+            for name in space.activation_order
+            if (condition := condition_of(space.parameter(name))) is not None
+        ]
+        self._periodic = np.asarray([column.periodic for column in self.columns])
+        self._decoders = [_decoder_of(parameter) for parameter in self.parameters]
+        self._encoders = [_encoder_of(parameter) for parameter in self.parameters]
+        self._sampler: PolytopeSampler | None = None
+
+    @property
+    def has_constraints(self) -> bool:
+        """Whether some points of the cube are not allowed."""
+        return bool(self.space.constraints)
+
+    def encode(self, parameters: Mapping[str, ParamValue]) -> FloatArray:
+        """Return the canonical row ``(D,)`` of a point in user units.
+
+        Raises:
+            InvalidError: An active parameter is missing or a value cannot be read. Full
+                checks are ``Space.check``'s.
+        """
+        levels = np.zeros((1, self.dim))
+        active = self.space.active_names(parameters)
+        violations = []
+        for j, parameter in enumerate(self.parameters):
+            if parameter.name not in active:
+                continue
+            try:
+                levels[0, j] = self._encoders[j](parameters[parameter.name])
+            except (KeyError, TypeError, ValueError):
+                value = parameters.get(parameter.name, "nothing")
+                message = f"cannot be encoded, got {value!r}"
+                violations.append(Violation(f"parameters[{parameter.name}]", message))
+                levels[0, j] = 0.0
+        if violations:
+            raise InvalidError(violations)
+        mask = np.asarray([[parameter.name in active for parameter in self.parameters]])
+        row: FloatArray = self.rows(levels, mask)[0]
+        return row
+
+    def decode(self, x: FloatArray) -> dict[str, ParamValue]:
+        """Return the point in user units of one row ``(D,)``, inactive parameters left out."""
+        levels = self.levels(np.asarray(x, dtype=np.float64)[None, :])
+        active = self.active_levels(levels)[0]
+        values: dict[str, ParamValue] = {}
+        for parameter in self.space.parameters:
+            if isinstance(parameter, Fixed):
+                values[parameter.name] = parameter.value
+                continue
+            j = self.position[parameter.name]
+            if active[j]:
+                values[parameter.name] = self._decoders[j](levels[0, j])
+        return values
+
+    def snap(self, X: FloatArray) -> FloatArray:
+        """Make rows ``(n, D)`` canonical."""
+        levels = self.levels(X)
+        return self.rows(levels)
+
+    def active(self, X: FloatArray) -> BoolArray:
+        """Say which columns are active, ``(n, D)``."""
+        return self.active_levels(self.levels(X))
+
+    def is_feasible(self, X: FloatArray) -> BoolArray:
+        """Say which rows satisfy the parameter constraints once they are snapped, ``(n,)``.
+
+        Rounding is forgiven as in ``Space.check``.
+        """
+        return self.is_feasible_levels(self.levels(X))
+
+    def sample(self, rng: np.random.Generator, n: int) -> FloatArray:
+        """Draw feasible canonical rows, uniformly over the unit cube.
+
+        Linear constraints on real parameters are sampled directly. Others are met by
+        rejection or, where too few draws pass, by moving draws into the feasible set, and
+        then the rows cover that set but not exactly evenly.
+
+        Returns:
+            Rows ``(n, D)``.
+
+        Raises:
+            EmptyFeasibleSetError: No feasible point was found, or there is none.
+        """
+        if not self.has_constraints:
+            return self.snap(rng.random((n, self.dim)))
+        if self._sampler is None and self.polytope is not None:
+            self._sampler = PolytopeSampler(self.polytope)
+        return sample_feasible(self, self._sampler, rng, n)
+
+    def project(self, X: FloatArray) -> FloatArray:
+        """Move rows ``(n, D)`` to the nearest ones inside the polytope and the cube."""
+        X = np.asarray(X, dtype=np.float64)
+        return np.clip(X, 0.0, 1.0) if self.polytope is None else project(self.polytope, X)
+
+    def neighbours(self, x: FloatArray, *, reach: int = 1) -> FloatArray:
+        """List the rows that differ from a canonical row in one discrete parameter.
+
+        Args:
+            x: A canonical row, ``(D,)``.
+            reach: Farthest move of an ordered parameter, in levels; moves are 1, 4, 16, ...
+                levels both ways. Categories always move to every other one.
+
+        Returns:
+            Feasible canonical rows ``(m, D)``.
+        """
+        x = np.asarray(x, dtype=np.float64)
+        active = self.active(x[None, :])[0]
+        rows = []
+        for j, column in enumerate(self.columns):
+            if not active[j] or column.kind is ColumnKind.CONTINUOUS:
+                continue
+            here = int(np.argmin(np.abs(column.levels - x[j])))
+            for level in _moves(column, here, reach):
+                row = x.copy()
+                row[j] = column.levels[level]
+                rows.append(row)
+        if not rows:
+            return np.empty((0, self.dim))
+        candidates = self.snap(np.stack(rows))
+        return candidates[self.is_feasible(candidates)]
+
+    def levels(self, X: FloatArray) -> FloatArray:
+        """Turn rows into levels: values of real parameters, level numbers of all others.
+
+        Raises:
+            ValueError: A coordinate is not finite.
+        """
+        X = np.asarray(X, dtype=np.float64)
+        if not np.isfinite(X).all():
+            raise ValueError("rows of the unit cube must be finite")
+        wrapped = np.where(self._periodic & ((X < 0.0) | (X > 1.0)), X - np.floor(X), X)
+        X = np.clip(wrapped, 0.0, 1.0)
+        levels = np.empty_like(X)
+        for block in self._blocks:
+            levels[:, block.index] = block.levels(X[:, block.index])
+        return levels
+
+    def active_levels(self, levels: FloatArray) -> BoolArray:
+        """Say which columns are active, from levels."""
+        active = np.ones(levels.shape, dtype=np.bool_)
+        for j, condition in self._conditional:
+            active[:, j] = self.holds(condition, levels, active)
+        return active
+
+    def is_feasible_levels(self, levels: FloatArray) -> BoolArray:
+        """Say which points satisfy the parameter constraints, from levels."""
+        feasible = np.ones(len(levels), dtype=np.bool_)
+        for linear, slack in zip(self.linear, self._slacks, strict=True):
+            total = self.total(linear, levels)
+            feasible &= (linear.lower - slack <= total) & (total <= linear.upper + slack)
+        if self.exclusions:
+            active = self.active_levels(levels)
+            for exclusion in self.exclusions:
+                feasible &= ~self.holds(AllOf(exclusion.all_of), levels, active)
+        return feasible
+
+    def broken(self, levels: FloatArray) -> list[Linear | Exclude]:
+        """List the constraints that one point, levels ``(1, D)``, violates."""
+        active = self.active_levels(levels)
+        broken: list[Linear | Exclude] = []
+        for linear, slack in zip(self.linear, self._slacks, strict=True):
+            total = float(self.total(linear, levels)[0])
+            if not linear.lower - slack <= total <= linear.upper + slack:
+                broken.append(linear)
+        broken += [
+            exclusion
+            for exclusion in self.exclusions
+            if self.holds(AllOf(exclusion.all_of), levels, active)[0]
+        ]
+        return broken
+
+    def total(self, linear: Linear, levels: FloatArray) -> FloatArray:
+        """Evaluate the sum of a linear constraint in user units, ``(n,)``."""
+        total = np.zeros(len(levels))
+        for name, coefficient in linear.coefficients.items():
+            total += coefficient * self.user_values(levels, self.position[name])
+        return total
+
+    def user_values(self, levels: FloatArray, j: int) -> FloatArray:
+        """Return the values of a numeric column in user units, ``(n,)``."""
+        column = levels[:, j]
+        parameter = self.parameters[j]
+        grid = grid_of(parameter)
+        if grid is not None:
+            return grid.values(column.astype(np.int64))
+        if isinstance(parameter, Float):
+            return column
+        values = np.asarray(choices_of(parameter), dtype=np.float64)
+        return np.asarray(values[column.astype(np.int64)])
+
+    def holds(self, condition: Condition, levels: FloatArray, active: BoolArray) -> BoolArray:
+        """Say where a condition is true, ``(n,)``."""
+        match condition:
+            case Equals(parent, values):
+                parameter = self.space.parameter(parent)
+                if isinstance(parameter, Fixed):
+                    return np.full(len(levels), parameter.value in values)
+                j = self.position[parent]
+                wanted = [self._encoders[j](value) for value in values]
+                return active[:, j] & np.isin(levels[:, j], wanted)
+            case Between(parent, low, high):
+                j = self.position[parent]
+                column = self.user_values(levels, j)
+                return np.asarray(active[:, j] & (low <= column) & (column <= high))
+            case AllOf(conditions):
+                parts = [self.holds(child, levels, active) for child in conditions]
+                return np.asarray(reduce(np.logical_and, parts))
+            case _:
+                assert_never(condition)
+
+    def rows(self, levels: FloatArray, active: BoolArray | None = None) -> FloatArray:
+        """Turn levels into canonical rows; ``active`` saves finding it out again."""
+        if active is None:
+            active = self.active_levels(levels)
+        X = np.empty_like(levels)
+        for block in self._blocks:
+            X[:, block.index] = block.positions(levels[:, block.index])
+        return np.where(active, X, INACTIVE)
+
+
+def _moves(column: Column, here: int, reach: int) -> list[int]:
+    """List the levels that one move leads to."""
+    if column.kind is ColumnKind.CATEGORICAL:
+        return [level for level in range(column.n_levels) if level != here]
+    levels = []
+    stride = 1
+    while stride <= reach:
+        levels += [here - stride, here + stride]
+        stride *= 4
+    return [level for level in levels if 0 <= level < column.n_levels]
+
+
+def _encoder_of(parameter: Parameter) -> Callable[[ParamValue], float]:
+    """Return the map from a parameter's values to its levels."""
+    grid = grid_of(parameter)
+    if grid is not None:
+        return lambda value: float(grid.index(np.asarray([float(value)]))[0])
+    if isinstance(parameter, Float):
+        low, high = parameter.low, parameter.high
+        return lambda value: min(max(_finite(value), low), high)
+    numbers = {value: float(k) for k, value in enumerate(choices_of(parameter))}
+    return lambda value: numbers[value]
+
+
+def _finite(value: ParamValue) -> float:
+    real = float(value)
+    if not np.isfinite(real):
+        raise ValueError("not finite")
+    return real
+
+
+def _decoder_of(parameter: Parameter) -> Callable[[np.float64], ParamValue]:
+    """Return the map from a parameter's levels to its values."""
+    grid = grid_of(parameter)
+    if isinstance(parameter, Int):
+        low, step = parameter.low, parameter.step
+        return lambda level: low + step * int(level)
+    if grid is not None:
+        return lambda level: grid.value(int(level))
+    if isinstance(parameter, Float):
+        return float
+    choices: Sequence[ParamValue] = choices_of(parameter)
+    return lambda level: choices[int(level)]

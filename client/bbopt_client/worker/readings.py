@@ -1,0 +1,140 @@
+"""What a program says about its trial, read from one JSON object.
+
+``{"loss": 0.3, "acc": [0.9, 0.01]}`` are final values, ``{"step": 3, "loss": 0.4}`` is an
+intermediate report, ``{"infeasible": "why"}`` blames the parameters. Other keys are ignored,
+so that a program may log more than the study measures.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from bbopt.trial import Value
+
+STEP_KEY = "step"
+INFEASIBLE_KEY = "infeasible"
+
+
+@dataclass(frozen=True, slots=True)
+class NotFinite:
+    """A metric that was reported as NaN or infinite."""
+
+    text: str
+
+
+Measured: TypeAlias = Value | NotFinite
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Metrics, final (``step`` is ``None``) or on the way."""
+
+    metrics: Mapping[str, Measured]
+    step: int | None = None
+
+    @property
+    def finite(self) -> dict[str, Value]:
+        """The metrics that are numbers."""
+        return {name: value for name, value in self.metrics.items() if isinstance(value, Value)}
+
+
+@dataclass(frozen=True, slots=True)
+class InfeasibleReport:
+    """The program says that the parameters are to blame."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Something that was meant as a report and is none."""
+
+    message: str
+
+
+Reading: TypeAlias = Report | InfeasibleReport | Unreadable
+
+
+def read_json(text: str | bytes, names: frozenset[str]) -> Reading:
+    """Read one JSON object.
+
+    Args:
+        text: The object, without a marker before it.
+        names: Metrics of the study; other keys are ignored.
+    """
+    try:
+        loaded = json.loads(text)
+    except (ValueError, RecursionError):
+        return Unreadable(f"not JSON: {_shorten(text)}")
+    if not isinstance(loaded, dict):
+        return Unreadable(f"not a JSON object: {_shorten(text)}")
+    return read_object(loaded, names)
+
+
+def read_object(loaded: Mapping[str, object], names: frozenset[str]) -> Reading:
+    """Read an object that was parsed already."""
+    if (reason := loaded.get(INFEASIBLE_KEY)) and INFEASIBLE_KEY not in names:
+        return InfeasibleReport(reason if isinstance(reason, str) else "infeasible")
+    step = loaded.get(STEP_KEY)
+    if step is not None and (isinstance(step, bool) or not isinstance(step, int) or step < 0):
+        return Unreadable(f"step must be a non-negative integer, got {step!r}")
+    metrics: dict[str, Measured] = {}
+    for name, given in loaded.items():
+        if name not in names or name == STEP_KEY:
+            continue
+        measured = _measured(given)
+        if measured is None:
+            return Unreadable(
+                f"{name} must be a number, [value, sd] or {{value, sd}}, got {_shorten(given)}"
+            )
+        metrics[name] = measured
+    return Report(metrics, step)
+
+
+def _measured(given: object) -> Measured | None:
+    match given:
+        case bool():
+            return None
+        case int() | float():
+            return to_measured(given)
+        case [int() | float() as value, int() | float() as sd] if not (
+            isinstance(value, bool) or isinstance(sd, bool)
+        ):
+            return to_measured(value, sd)
+        case {"value": int() | float() as value, **rest} if rest.keys() <= {"sd", "replicates"}:
+            return _measured_with(value, rest)
+        case _:
+            return None
+
+
+def _measured_with(value: float, rest: Mapping[object, object]) -> Measured | None:
+    sd, replicates = rest.get("sd"), rest.get("replicates", 1)
+    if (
+        isinstance(value, bool)
+        or isinstance(sd, bool)
+        or not isinstance(sd, int | float | None)
+    ):
+        return None
+    if isinstance(replicates, bool) or not isinstance(replicates, int) or replicates < 1:
+        return None
+    return to_measured(value, sd, replicates)
+
+
+def to_measured(value: float, sd: float | None = None, replicates: int = 1) -> Measured | None:
+    """Tell numbers from NaN and infinities; ``None`` for a negative or non-finite ``sd``."""
+    try:
+        number = float(value)
+    except OverflowError:
+        return NotFinite("too large")
+    if not math.isfinite(number):
+        return NotFinite(str(number))
+    if sd is not None and not (math.isfinite(sd) and sd >= 0):
+        return None
+    return Value(number, None if sd is None else float(sd), replicates)
+
+
+def _shorten(given: object) -> str:
+    text = given.decode(errors="replace") if isinstance(given, bytes) else str(given)
+    return text if len(text) <= 80 else text[:77] + "..."

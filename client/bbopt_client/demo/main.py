@@ -1,0 +1,207 @@
+"""The demo from start to end: a server, a study, its workers, a view, a report.
+
+Everything runs as it would in earnest: the server and the workers are processes of their own
+that share nothing but the server's address, and the objective is a script that knows nothing
+of bbopt but two environment variables.
+"""
+
+import importlib.util
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from bbopt.errors import BboptError
+from bbopt.specs import RandomSpec, StrategySpec
+from bbopt_client.client import Client
+from bbopt_client.demo.problem import MAX_BYTES, digits_problem
+from bbopt_client.demo.processes import ProcessGroup
+from bbopt_client.demo.report import Result, summarise, write_report
+from bbopt_client.demo.view import ProgressView
+from bbopt_client.study import Study
+
+OBJECTIVE = (sys.executable, "-m", "bbopt_client.demo.digits")
+START_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What the command line can set."""
+
+    seed: int = 0
+    n_trials: int = 40
+    n_workers: int = 4
+    out: Path = Path("bbopt-demo")
+    with_random: bool = True
+    """Also run random search with the same budget, to compare with."""
+    command: tuple[str, ...] = OBJECTIVE
+    """What evaluates one trial."""
+
+
+def run(options: DemoOptions, console: Console | None = None) -> int:
+    """Run the demo and return its exit code; 130 when interrupted."""
+    console = console or Console()
+    missing = [
+        name
+        for name in ("torch", "grpc_health", "sklearn")
+        if importlib.util.find_spec(name) is None
+    ]
+    if missing:
+        console.print(
+            f"The demo needs {', '.join(missing)}: pip install 'bbopt[server,demo]'",
+            style="red",
+            markup=False,
+        )
+        return 1
+    options = replace(options, out=_fresh_directory(options.out))
+    try:
+        with _terminate_as_interrupt():
+            return _run(options, console)
+    except KeyboardInterrupt:
+        console.print("Interrupted; every process has been stopped.", markup=False)
+        return 130
+
+
+def _run(options: DemoOptions, console: Console) -> int:
+    with ProcessGroup() as processes:
+        server = DemoServer(options.out, processes)
+        server.start()
+        console.print(
+            f"server   {server.address}  ({options.out / 'studies.db'})", markup=False
+        )
+        with Client(server.address) as client:
+            results = [_tune(client, server, options, "tuned", None, console)]
+            if options.with_random:
+                random = RandomSpec()
+                results.append(_tune(client, server, options, "random", random, console))
+        write_report(options.out, results)
+    console.print(summarise(results, options.out), markup=False, highlight=False)
+    return 0
+
+
+def _tune(
+    client: Client,
+    server: "DemoServer",
+    options: DemoOptions,
+    name: str,
+    strategy: StrategySpec | None,
+    console: Console,
+) -> Result:
+    """Run one study to its budget on worker processes of its own."""
+    problem = digits_problem(options.n_trials)
+    study = client.create_study(
+        f"digits-{name}", problem=problem, strategy=strategy, seed=options.seed
+    )
+    console.print(
+        f"study    {study.name}: {options.n_workers} workers, {options.n_trials} trials, "
+        f"maximise accuracy with model_bytes <= {MAX_BYTES:,.0f}",
+        markup=False,
+        highlight=False,
+    )
+    started = time.monotonic()
+    with ProcessGroup() as workers:
+        for number in range(1, options.n_workers + 1):
+            workers.start(
+                _worker_command(server.address, study, options),
+                log=options.out / f"{name}-worker-{number}.log",
+                environment=os.environ | {"OMP_NUM_THREADS": "1"},
+            )
+        with ProgressView(study.name, options.n_trials, console) as view:
+            _follow(study, server, workers, view)
+    return Result(
+        name=name,
+        seconds=time.monotonic() - started,
+        best=study.best(),
+        trials=tuple(study.trials()),
+        records=tuple(study.to_records()),
+    )
+
+
+def _worker_command(address: str, study: Study, options: DemoOptions) -> list[str]:
+    return [
+        *(sys.executable, "-m", "bbopt_client.cli", "--server", address),
+        *("run", study.name, "--work-dir", str(options.out / "work"), "--", *options.command),
+    ]
+
+
+def _follow(
+    study: Study, server: "DemoServer", workers: ProcessGroup, view: ProgressView
+) -> None:
+    """Show progress until the workers have left, restarting the server if it dies."""
+    while True:
+        server.restart_if_dead()
+        try:
+            view.update(study.trials())
+        except BboptError as error:
+            view.note(f"waiting for the server: {error}")
+        if all(worker.poll() is not None for worker in workers.children):
+            return
+        time.sleep(0.5)
+
+
+class DemoServer:
+    """The demo's own server on a free loopback port; comes back on the same port."""
+
+    def __init__(self, out: Path, processes: ProcessGroup) -> None:
+        self._out = out
+        self._processes = processes
+        self.address = "127.0.0.1:0"
+
+    def start(self) -> None:
+        """Start the server and wait until it has written its address.
+
+        Raises:
+            BboptError: It left, or wrote nothing for a minute; the log says why.
+        """
+        port_file = self._out / "server.address"
+        port_file.unlink(missing_ok=True)
+        self._process = self._processes.start(
+            [
+                *(sys.executable, "-m", "bbopt_server", "--db", str(self._out / "studies.db")),
+                *("--listen", self.address, "--port-file", str(port_file)),
+            ],
+            log=self._out / "server.log",
+        )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not port_file.exists():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise BboptError(f"the server did not start; see {self._out / 'server.log'}")
+            time.sleep(0.05)
+        self.address = port_file.read_text("utf-8").strip()
+
+    def restart_if_dead(self) -> None:
+        """Start the server again on its port if it has died."""
+        if self._process.poll() is not None:
+            self.start()
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM like Ctrl-C, so that the children are stopped either way."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _fresh_directory(wanted: Path) -> Path:
+    """Create ``wanted``, or ``wanted-2`` and so on: an earlier demo's files stay."""
+    for number in range(1, 1000):
+        candidate = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        if not candidate.exists() or not any(candidate.iterdir()):
+            candidate.mkdir(parents=True, exist_ok=True)
+            return candidate
+    raise BboptError(f"{wanted} and its 999 successors exist; choose another --out")

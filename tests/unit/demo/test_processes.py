@@ -1,0 +1,79 @@
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bbopt_client.demo.processes import ProcessGroup
+
+STUBBORN = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+open(sys.argv[1], "w").write(str(child.pid))
+time.sleep(600)
+"""
+
+
+def wait_for(path: Path) -> int:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if path.exists() and path.read_text():
+            return int(path.read_text())
+        time.sleep(0.02)
+    pytest.fail(f"{path} was never written")
+
+
+def test_leaving_the_block_ends_children_and_grandchildren(tmp_path: Path) -> None:
+    with ProcessGroup(grace_s=0.5) as group:
+        child = group.start(
+            [sys.executable, "-c", STUBBORN, str(tmp_path / "pid")], log=tmp_path / "log"
+        )
+        grandchild = wait_for(tmp_path / "pid")
+    assert child.returncode == -signal.SIGKILL
+    assert not is_running(grandchild)
+
+
+def test_a_polite_child_is_not_killed(tmp_path: Path) -> None:
+    with ProcessGroup() as group:
+        child = group.start(
+            [sys.executable, "-c", "import time; time.sleep(600)"], log=tmp_path / "log"
+        )
+    assert child.returncode == -signal.SIGTERM
+
+
+def test_children_are_ended_when_the_block_raises(tmp_path: Path) -> None:
+    group = ProcessGroup()
+    child = None
+
+    def interrupted() -> None:
+        nonlocal child
+        with group:
+            command = [sys.executable, "-c", "import time; time.sleep(600)"]
+            child = group.start(command, log=tmp_path / "log")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert child is not None
+    assert child.poll() is not None
+
+
+def test_a_child_has_a_session_of_its_own(tmp_path: Path) -> None:
+    with ProcessGroup() as group:
+        child = group.start(
+            [sys.executable, "-c", "import time; time.sleep(600)"], log=tmp_path / "log"
+        )
+        assert os.getsid(child.pid) == child.pid
+
+
+def is_running(pid: int) -> bool:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return False
+        time.sleep(0.02)
+    return True

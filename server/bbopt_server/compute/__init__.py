@@ -6,11 +6,15 @@ bbopt_server.compute`` do.
 
 from bbopt_server.compute.compute import Compute, Recommendation, StudyLog, Suggestions
 from bbopt_server.compute.errors import ComputeFailedError, ComputeUnavailableError
+from bbopt_server.compute.lane import Limits
+from bbopt_server.compute.pool import ComputePool
 
 __all__ = [
     "Compute",
     "ComputeFailedError",
+    "ComputePool",
     "ComputeUnavailableError",
+    "Limits",
     "Recommendation",
     "StudyLog",
     "Suggestions",

@@ -1,0 +1,43 @@
+"""Loads the engine into a compute process; the only module here that imports torch."""
+
+import torch
+
+from bbopt.numerics.devices import resolve_device
+from bbopt.optimizer import Optimizer
+from bbopt.specs import StudySpec
+from bbopt_server.compute.hot import FoldingOptimizer
+from bbopt_server.compute.process import Engine
+
+_FIXED_BYTES = 200_000
+_ROW_BYTES = 8_000
+_MATRICES = 6
+"""Of n x n numbers: inverse factor, kernel and distances, for each model of the ensemble."""
+_EVENTS_PER_ROW = 3
+"""Asked, Leased, Told."""
+
+
+def load_engine(device: str) -> Engine:
+    """Set up torch for one thread and return a builder of optimizers.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
+    """
+    torch.set_num_threads(1)
+    torch.set_num_interop_threads(1)
+    name = str(resolve_device(device))
+
+    def build(spec: StudySpec) -> Optimizer:
+        return Optimizer(spec.problem, spec.strategy, spec.seed, device=name)
+
+    return Engine(build, _n_bytes, is_fatal=_has_lost_its_device)
+
+
+def _n_bytes(optimizer: FoldingOptimizer) -> int:
+    """Estimate the memory of a study: its log, and the matrices of a Gaussian process."""
+    n = optimizer.revision / _EVENTS_PER_ROW
+    return int(_FIXED_BYTES + n * _ROW_BYTES + 8 * _MATRICES * n * n)
+
+
+def _has_lost_its_device(error: Exception) -> bool:
+    """Say whether CUDA failed: after such an error every later call in the process does."""
+    return isinstance(error, RuntimeError) and "CUDA error" in str(error)

@@ -1,0 +1,349 @@
+"""A queue of jobs in front of one compute process, which is replaced whenever it is lost.
+
+One task does everything in order, so there is nothing to lock: it keeps a process running,
+takes the next job, sends the events that the process has not seen, waits for the answer.
+A job whose process is lost is tried once more on the next one.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import time
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from bbopt.errors import ExhaustedError
+from bbopt.rpc.v1 import compute_pb2, study_pb2
+from bbopt_server.compute.compute import StudyLog
+from bbopt_server.compute.connection import Connection, NotInstalledError, ProcessLostError
+from bbopt_server.compute.errors import ComputeFailedError, ComputeUnavailableError
+from bbopt_server.compute.frames import FrameError, with_events
+from bbopt_server.compute.quarantine import Quarantine
+
+_MAX_ATTEMPTS = 2
+_MAX_ROUNDS = 3
+"""Exchanges a job may need: the events since the last one, then all of them, and one more."""
+_SHORTEST_S = 1e-3
+"""What a deadline that has passed is sent as: 0 means none."""
+_MAX_KNOWN = 4096
+"""Studies whose folded revision is remembered; a forgotten one is sent whole."""
+_RETRY_DELAYS_S = (0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
+"""Between starts that fail, so that a machine out of memory is not kept busy by us."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a process may take, and how much may wait for it."""
+
+    start_s: float = 120.0
+    """From spawning to hello."""
+    job_s: float = 30.0
+    """A job with a deadline gets at least this long before its process counts as hung."""
+    deadline_factor: float = 3.0
+    """It also gets this many times the time that its deadline left."""
+    unhurried_s: float = 600.0
+    """A job without a deadline gets this."""
+    n_waiting: int = 256
+
+    def of_job(self, time_left_s: float | None) -> float:
+        """Say after how many seconds a job counts as hung."""
+        if time_left_s is None:
+            return self.unhurried_s
+        return max(self.job_s, self.deadline_factor * time_left_s)
+
+
+@dataclass(slots=True)
+class Job:
+    """Something to compute for a study."""
+
+    study: StudyLog
+    task: compute_pb2.ComputeRequest
+    """With its task set and nothing else."""
+    deadline: float | None
+    """When the answer becomes worthless, by the lane's clock."""
+    answer: "asyncio.Future[compute_pb2.ComputeReply]"
+    n_attempts: int = 0
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error, unless nobody waits any more."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What has happened so far; read by telemetry."""
+
+    n_jobs: int = 0
+    n_starts: int = 0
+    n_lost_busy: int = 0
+    n_lost_idle: int = 0
+    n_reloads: int = 0
+    """Times a process asked for events that it should have had."""
+    busy_s: float = 0.0
+    lost_reasons: deque[str] = field(default_factory=lambda: deque(maxlen=16))
+
+
+class Lane:
+    """One compute process and what waits for it."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Connection]],
+        quarantine: Quarantine,
+        *,
+        limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            connect: Starts a process.
+            quarantine: Told which study lost a process, asked which is set aside.
+            limits: Of time and queue.
+            clock: Monotonic seconds.
+        """
+        self._connect = connect
+        self._quarantine = quarantine
+        self._limits = limits
+        self._clock = clock
+        self._waiting: deque[Job] = deque()
+        self._has_work = asyncio.Event()
+        self._connection: Connection | None = None
+        self._folded: OrderedDict[str, int] = OrderedDict()
+        self._jobs = itertools.count(1)
+        self._refusal: ComputeUnavailableError | None = None
+        self._running: asyncio.Task[None] | None = None
+        self.counters = Counters()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a process is there."""
+        return self._connection is not None and self._connection.is_open
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, if there is one."""
+        return self._connection.pid if self._connection is not None else None
+
+    def start(self) -> None:
+        """Begin to load, in the background."""
+        if self._running is None:
+            self._running = asyncio.create_task(self._run(), name="compute lane")
+
+    async def stop(self) -> None:
+        """End the process and fail every job."""
+        self._refuse(_stopping())
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running])
+        self._refuse(_stopping())
+        await self._disconnect(grace_s=1.0)
+
+    async def submit(
+        self, study: StudyLog, task: compute_pb2.ComputeRequest, *, time_left_s: float | None
+    ) -> compute_pb2.ComputeReply:
+        """Wait in line, and for the answer.
+
+        Raises:
+            ExhaustedError: Too many jobs wait.
+            ComputeUnavailableError: There is no process and none is on its way.
+            ComputeFailedError: The process was lost twice over this job, or the study is set
+                aside.
+        """
+        job = self._enqueue(study, task, time_left_s)
+        return await job.answer
+
+    def forget(self, uid: str) -> None:
+        """Have the process drop a study when it gets to it; no answer is waited for."""
+        if uid in self._folded:
+            study = StudyLog(uid, study_pb2.StudySpec(), 0, _no_events)
+            task = compute_pb2.ComputeRequest(forget=compute_pb2.ComputeRequest.Forget())
+            with contextlib.suppress(ExhaustedError, ComputeUnavailableError):
+                self._enqueue(study, task, None)
+
+    def _enqueue(
+        self, study: StudyLog, task: compute_pb2.ComputeRequest, time_left_s: float | None
+    ) -> Job:
+        if self._refusal is not None:
+            raise _again(self._refusal)
+        if len(self._waiting) >= self._limits.n_waiting:
+            raise ExhaustedError(f"{len(self._waiting)} jobs wait for compute")
+        deadline = None if time_left_s is None else self._clock() + time_left_s
+        answer = asyncio.get_running_loop().create_future()
+        job = Job(study, task, deadline, answer)
+        self._waiting.append(job)
+        self._has_work.set()
+        return job
+
+    # The one task --------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        n_failures = 0
+        while True:
+            try:
+                self._connection = await self._connect()
+            except NotInstalledError as error:
+                _log.error("no compute: %s", error)
+                self._refuse(error)
+                return
+            except ProcessLostError as error:
+                delay_s = _RETRY_DELAYS_S[min(n_failures, len(_RETRY_DELAYS_S) - 1)]
+                n_failures += 1
+                _log.error("a compute process %s; next try in %.1f s", error, delay_s)
+                message = f"the compute process does not start: it {error}"
+                self._refuse(ComputeUnavailableError(message, retry_after_s=delay_s))
+                await asyncio.sleep(delay_s)
+                continue
+            n_failures = 0
+            self._refusal = None
+            self.counters.n_starts += 1
+            _log.info("compute process %d is ready", self._connection.pid)
+            await self._work(self._connection)
+            await self._disconnect()
+
+    async def _work(self, connection: Connection) -> None:
+        """Do jobs until the process is lost."""
+        while await self._wait_for_work(connection):
+            job = self._waiting.popleft()
+            if job.answer.done():  # Its caller gave up while it waited.
+                continue
+            if (left_s := self._quarantine.time_left_s(job.study.uid)) > 0.0:
+                job.fail(_set_aside(left_s))
+                continue
+            try:
+                reply = await self._exchange(connection, job)
+            except asyncio.CancelledError:
+                job.fail(_stopping())
+                raise
+            except ProcessLostError as error:
+                self._lose(job, error)
+                return
+            except FrameError as error:
+                job.fail(ComputeFailedError(f"the log is too long to be sent: {error}"))
+            except Exception as error:  # Of the caller's own reading of events.
+                job.fail(error)
+            else:
+                self.counters.n_jobs += 1
+                self.counters.busy_s += reply.elapsed_s
+                if not job.answer.done():
+                    job.answer.set_result(reply)
+
+    async def _wait_for_work(self, connection: Connection) -> bool:
+        """Wait for a job; false if the process is lost first."""
+        while connection.is_open:
+            if self._waiting:
+                return True
+            self._has_work.clear()
+            waits = [
+                asyncio.ensure_future(self._has_work.wait()),
+                asyncio.ensure_future(connection.lost()),
+            ]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for each in waits:
+                    each.cancel()
+                await asyncio.gather(*waits, return_exceptions=True)
+        _log.warning("compute process %d was lost while idle", connection.pid)
+        self.counters.n_lost_idle += 1
+        return False
+
+    async def _exchange(self, connection: Connection, job: Job) -> compute_pb2.ComputeReply:
+        """Send a job with the events it needs until the process has enough of them."""
+        uid = job.study.uid
+        for _ in range(_MAX_ROUNDS):
+            since = self._folded.get(uid, 0)
+            events = await job.study.events(since) if self._is_behind(job, since) else ()
+            time_left_s = self._time_left_s(job)
+            request = self._request(job, since, time_left_s)
+            reply = await connection.call(
+                request.job,
+                with_events(request, events),
+                limit_s=self._limits.of_job(time_left_s),
+            )
+            self._remember(uid, reply.revision)
+            if not reply.HasField("need_events"):
+                return reply
+            self.counters.n_reloads += 1
+        raise ProcessLostError("keeps asking for events that it was sent")
+
+    def _is_behind(self, job: Job, since: int) -> bool:
+        is_forgetting = job.task.HasField("forget")
+        return not is_forgetting and (since == 0 or since < job.study.revision)
+
+    def _request(
+        self, job: Job, since: int, time_left_s: float | None
+    ) -> compute_pb2.ComputeRequest:
+        request = compute_pb2.ComputeRequest()
+        request.CopyFrom(job.task)
+        request.job = next(self._jobs)
+        request.study_uid = job.study.uid
+        request.since_revision = since
+        if since == 0:
+            request.spec.CopyFrom(job.study.spec)
+        if request.HasField("suggest") and time_left_s is not None:
+            request.suggest.time_left_s = time_left_s
+        return request
+
+    def _time_left_s(self, job: Job) -> float | None:
+        if job.deadline is None:
+            return None
+        return max(_SHORTEST_S, job.deadline - self._clock())
+
+    def _remember(self, uid: str, revision: int) -> None:
+        self._folded.pop(uid, None)
+        if revision > 0:
+            self._folded[uid] = revision
+        if len(self._folded) > _MAX_KNOWN:
+            self._folded.popitem(last=False)
+
+    def _lose(self, job: Job, error: ProcessLostError) -> None:
+        """Blame the job's study for a lost process, and put the job back or give it up."""
+        uid = job.study.uid
+        _log.error("a compute process %s; it worked for study %s", error, uid)
+        self.counters.n_lost_busy += 1
+        self.counters.lost_reasons.append(str(error))
+        self._quarantine.record(uid)
+        job.n_attempts += 1
+        if job.n_attempts < _MAX_ATTEMPTS:
+            self._waiting.appendleft(job)
+        else:
+            job.fail(ComputeFailedError(f"a compute process {error}, twice in a row"))
+
+    def _refuse(self, error: ComputeUnavailableError) -> None:
+        """Fail what waits and whatever comes, until a process is there."""
+        self._refusal = error
+        while self._waiting:
+            self._waiting.popleft().fail(_again(error))
+
+    async def _disconnect(self, *, grace_s: float = 0.0) -> None:
+        self._folded.clear()
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await connection.close(grace_s=grace_s)
+
+
+async def _no_events(_: int) -> tuple[bytes, ...]:
+    return ()
+
+
+def _stopping() -> ComputeUnavailableError:
+    return ComputeUnavailableError("the server is stopping")
+
+
+def _again(error: ComputeUnavailableError) -> ComputeUnavailableError:
+    """Return an error like this one: an exception that is raised twice mixes its traces."""
+    return type(error)(str(error), retry_after_s=error.retry_after_s)
+
+
+def _set_aside(left_s: float) -> ComputeFailedError:
+    return ComputeFailedError(
+        "the study brought down compute too often and is set aside for "
+        f"{left_s:.0f} s; its asks are answered without a model meanwhile",
+        retry_after_s=left_s,
+    )

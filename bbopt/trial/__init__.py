@@ -1,5 +1,6 @@
 """What happened: trials, outcomes, the append-only log and its columns."""
 
+from bbopt.trial.columns import Columns, OutcomeCode
 from bbopt.trial.events import (
     Amended,
     Asked,
@@ -12,6 +13,7 @@ from bbopt.trial.events import (
     StopRequested,
     Told,
 )
+from bbopt.trial.log import Log, state_of
 from bbopt.trial.state import StrategyState
 from bbopt.trial.trial import (
     Abandoned,
@@ -33,15 +35,18 @@ __all__ = [
     "Abandoned",
     "Amended",
     "Asked",
+    "Columns",
     "Completed",
     "Enqueued",
     "Event",
     "Failed",
     "Infeasible",
     "Leased",
+    "Log",
     "Measurement",
     "NewTrial",
     "Outcome",
+    "OutcomeCode",
     "Predicted",
     "Provenance",
     "Reported",
@@ -54,4 +59,5 @@ __all__ = [
     "Trial",
     "TrialState",
     "Value",
+    "state_of",
 ]

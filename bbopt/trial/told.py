@@ -1,0 +1,82 @@
+"""What a person tells about a trial, turned into an outcome."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from bbopt.errors import InvalidError, Violation
+from bbopt.problem import Problem
+from bbopt.trial.trial import (
+    Abandoned,
+    Completed,
+    Failed,
+    Infeasible,
+    Measurement,
+    Outcome,
+    Stopped,
+    Value,
+)
+
+ToldOutcome: TypeAlias = float | Mapping[str, float | tuple[float, float] | Value] | Outcome
+"""A number where there is one metric; numbers, ``(mean, sd)`` pairs or ``Value``s by metric
+name; or an ``Outcome``."""
+
+
+def outcome_of(problem: Problem, outcome: ToldOutcome) -> Outcome:
+    """Turn what a person told into an outcome; a value that is not finite is a failure.
+
+    Args:
+        problem: Whose metrics were measured.
+        outcome: What was told.
+
+    Raises:
+        InvalidError: A metric is unknown or missing, or a value is not a number.
+    """
+    match outcome:
+        case Completed() | Stopped() | Infeasible() | Failed() | Abandoned():
+            return _checked(problem, outcome)
+        case Mapping():
+            told = outcome
+        case _:
+            if len(problem.metrics) != 1:
+                names = ", ".join(metric.name for metric in problem.metrics)
+                raise InvalidError.of("outcome", f"a bare number needs one metric, not {names}")
+            told = {problem.objective.name: outcome}
+    values = {name: _value_of(name, value) for name, value in told.items()}
+    broken = [f"{n} = {v.value}" for n, v in values.items() if not math.isfinite(v.value)]
+    if broken:
+        return Failed(f"not finite: {', '.join(broken)}", retryable=False)
+    _refuse(problem.check_result(values))
+    return Completed(Measurement(values))
+
+
+def _checked(problem: Problem, outcome: Outcome) -> Outcome:
+    if not isinstance(outcome, Abandoned) and outcome.measurement is not None:
+        is_partial = not isinstance(outcome, Completed)
+        _refuse(problem.check_result(outcome.measurement.metrics, partial=is_partial))
+    return outcome
+
+
+def _value_of(name: str, told: object) -> Value:
+    match told:
+        case Value():
+            return told
+        case (mean, sd):
+            return Value(_number(name, mean), _number(name, sd))
+        case _:
+            return Value(_number(name, told))
+
+
+def _number(name: str, told: object) -> float:
+    """Read anything that is a real number, of any library's type; not text, not a boolean."""
+    try:
+        if hasattr(told, "__float__") and not isinstance(told, bool):
+            return float(told)
+    except (TypeError, ValueError):
+        pass
+    raise InvalidError.of(f"metrics[{name}]", f"must be a number or (mean, sd), not {told!r}")
+
+
+def _refuse(violations: Sequence[Violation]) -> None:
+    if violations:
+        raise InvalidError(violations)

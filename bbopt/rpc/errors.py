@@ -48,9 +48,12 @@ DETAILS_KEY = "grpc-status-details-bin"
 DOMAIN = "bbopt"
 """``ErrorInfo.domain`` of every error of this tree."""
 
-_MAX_MESSAGE_BYTES = 1024
-_MAX_VIOLATION_BYTES = 3072
-"""Metadata is limited to 8 KiB and holds the message twice, the details in base 64."""
+# Metadata is limited to 8 KiB. It holds the message percent-encoded (three bytes for one), and
+# once more in the details, which are in base 64.
+_MAX_MESSAGE_BYTES = 768
+_MAX_VIOLATIONS_BYTES = 2048
+_MAX_FIELD_BYTES = 256
+_MAX_DESCRIPTION_BYTES = 512
 
 _CODES: Mapping[type[BboptError], grpc.StatusCode] = {
     InvalidError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -134,7 +137,9 @@ def error_to_status(error: BboptError) -> Status:
     if isinstance(error, RetryableError):
         delay = duration_to_message(max(0.0, error.retry_after_s))
         details.append(RetryInfo(retry_delay=delay))
-    status = Status(code=status_code(error).value[0], message=_cut(str(error)))
+    status = Status(
+        code=status_code(error).value[0], message=_cut(str(error), _MAX_MESSAGE_BYTES)
+    )
     for detail in details:
         status.details.add().Pack(detail)
     return status
@@ -151,7 +156,7 @@ def error_to_item_status(error: BboptError) -> service_pb2.ItemStatus:
     return service_pb2.ItemStatus(
         code=status_code(error).value[0],
         reason=reason_of(error),
-        message=_cut(str(error)),
+        message=_cut(str(error), _MAX_MESSAGE_BYTES),
         violations=[
             service_pb2.FieldViolation(field=each.field, description=each.message)
             for each in _fitting(violations)
@@ -159,20 +164,23 @@ def error_to_item_status(error: BboptError) -> service_pb2.ItemStatus:
     )
 
 
-def _cut(text: str) -> str:
-    """Shorten a message to its limit, at a character's end."""
+def _cut(text: str, max_bytes: int) -> str:
+    """Shorten a text to its limit, at a character's end."""
     encoded = printable(text).encode()
-    if len(encoded) <= _MAX_MESSAGE_BYTES:
+    if len(encoded) <= max_bytes:
         return encoded.decode()
-    return encoded[: _MAX_MESSAGE_BYTES - 3].decode(errors="ignore") + "..."
+    return encoded[: max_bytes - 3].decode(errors="ignore") + "..."
 
 
 def _fitting(violations: Sequence[Violation]) -> list[Violation]:
     """Keep as many violations as fit, and say how many were left out."""
     shown: list[Violation] = []
-    room = _MAX_VIOLATION_BYTES
+    room = _MAX_VIOLATIONS_BYTES
     for position, violation in enumerate(violations):
-        each = Violation(_cut(violation.field), _cut(violation.message))
+        each = Violation(
+            _cut(violation.field, _MAX_FIELD_BYTES),
+            _cut(violation.message, _MAX_DESCRIPTION_BYTES),
+        )
         room -= len(each.field.encode()) + len(each.message.encode()) + 8
         if room < 0:
             n_left = len(violations) - position

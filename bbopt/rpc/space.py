@@ -9,7 +9,7 @@ from typing import TypeVar, assert_never
 from bbopt.errors import InvalidError, SpecError
 from bbopt.rpc.enums import known
 from bbopt.rpc.v1 import study_pb2
-from bbopt.rpc.violations import Violations, prefixed
+from bbopt.rpc.violations import Violations, prefixed, within
 from bbopt.space import (
     AllOf,
     Between,
@@ -30,6 +30,7 @@ from bbopt.space import (
     Simplex,
     Space,
 )
+from bbopt.space.parameters import plain
 
 N = TypeVar("N")
 
@@ -53,12 +54,13 @@ _INT64 = range(-(2**63), 2**63)
 
 
 def param_value_to_message(value: ParamValue) -> study_pb2.ParamValue:
-    """Write a value in user units.
+    """Write a value in user units; a NumPy scalar goes as what it stands for.
 
     Raises:
         InvalidError: It is no ``bool``, ``int``, ``float`` or ``str``, an integer does not
             fit 64 bits, or a text is not valid Unicode.
     """
+    value = plain(value)
     match value:
         case bool():
             return study_pb2.ParamValue(bool_value=value)
@@ -132,20 +134,18 @@ def parameters_from_message(
 def point_from_message(
     messages: Mapping[str, study_pb2.ParamValue], space: Space
 ) -> dict[str, ParamValue]:
-    """Read a point of a space: whole numbers for real parameters become floats, then
-    everything that the space asks of a point is checked.
+    """Read a point of a space, in its normal form: whole numbers that were sent for real
+    parameters are floats, fixed parameters are there.
 
     Raises:
-        InvalidError: Some values are empty, or the space refuses the point.
+        InvalidError: Some values are empty, or the space refuses the point; fields are
+            ``parameters[name]`` and ``constraints[position]``.
     """
-    parameters = parameters_from_message(messages)
-    for parameter in space.parameters:
-        value = parameters.get(parameter.name)
-        if isinstance(parameter, Float | Ordinal) and _is_int(value):
-            parameters[parameter.name] = float(value)  # type: ignore[arg-type]
+    with within("parameters"):
+        parameters = parameters_from_message(messages)
     if found := space.check(parameters):
         raise InvalidError(found)
-    return parameters
+    return space.canonical(parameters)
 
 
 # Conditions --------------------------------------------------------------------------------
@@ -441,10 +441,6 @@ def space_from_message(
 def _require(violations: Violations, given: object, field: str, message: str) -> None:
     if not given:
         violations.add(field, message)
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _int64(value: int) -> int:

@@ -1,0 +1,79 @@
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from bbopt.errors import SpecError
+from bbopt.problem import Goal, Metric, Problem
+from bbopt.rpc import study
+from bbopt.rpc.v1 import study_pb2
+from bbopt.space import Float, Space
+from bbopt.specs import AutoSpec, GPSpec, LeasePolicy, StudySpec
+
+PROBLEM = Problem(Space((Float("x", 0.0, 1.0),)), (Metric("y", goal=Goal.MAXIMIZE),))
+
+
+def message() -> study_pb2.StudySpec:
+    return study.study_spec_to_message(StudySpec(PROBLEM))
+
+
+def fields_refused(spec: study_pb2.StudySpec) -> list[str]:
+    with pytest.raises(SpecError) as caught:
+        study.study_spec_from_message(spec)
+    return [each.field for each in caught.value.violations]
+
+
+def test_what_is_unset_takes_its_default() -> None:
+    spec = message()
+    for field in ("strategy", "lease", "budget", "seed"):
+        spec.ClearField(field)
+    expected = StudySpec(PROBLEM, AutoSpec(), seed=0, lease=LeasePolicy())
+    assert study.study_spec_from_message(spec) == expected
+
+
+def test_faults_of_every_part_are_listed_at_once() -> None:
+    spec = message()
+    spec.parameters[0].ClearField("double_domain")
+    spec.metrics[0].kind = 0  # type: ignore[assignment]
+    spec.metrics[0].goal = 7  # type: ignore[assignment]
+    spec.strategy.Clear()
+    spec.lease.duration.nanos = -1
+    spec.lease.max_attempts = -1
+    assert fields_refused(spec) == [
+        "parameters[0].domain",
+        "metrics[0].kind",
+        "metrics[0].goal",
+        "strategy",
+        "lease.duration",
+        "lease.max_attempts",
+    ]
+
+
+def test_a_strategy_of_a_newer_client_is_refused_not_replaced_by_auto() -> None:
+    spec = message()
+    # Field 99 of Strategy, length-delimited and empty: a kind this version does not know.
+    spec.strategy.CopyFrom(study_pb2.Strategy.FromString(b"\x9a\x06\x00"))
+    assert fields_refused(spec) == ["strategy"]
+
+
+def test_settings_of_a_strategy_are_checked() -> None:
+    spec = message()
+    spec.strategy.gp.n_initial = -1
+    spec.strategy.gp.quality = 9  # type: ignore[assignment]
+    assert fields_refused(spec) == ["strategy.gp.quality", "strategy.gp.n_initial"]
+
+
+def test_zero_seconds_is_a_lease_for_ever_and_unset_is_the_default() -> None:
+    for_ever = study_pb2.LeasePolicy(duration=Duration())
+    assert study.lease_policy_from_message(for_ever).duration_s == 0.0
+    assert study.lease_policy_from_message(study_pb2.LeasePolicy()) == LeasePolicy()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_must_fit_its_field(seed: int) -> None:
+    with pytest.raises(SpecError, match="seed"):
+        study.study_spec_to_message(StudySpec(PROBLEM, seed=seed))
+
+
+@pytest.mark.parametrize("seed", [2**63, 2**64 - 1])
+def test_a_large_seed_survives(seed: int) -> None:
+    spec = StudySpec(PROBLEM, GPSpec(), seed)
+    assert study.study_spec_from_message(study.study_spec_to_message(spec)).seed == seed

@@ -1,0 +1,1 @@
+"""The service on the wire: reads messages, calls ``Studies`` once, writes messages."""

@@ -1,0 +1,385 @@
+"""Messages -> commands. Whatever is wrong with a request is said here, all at once."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol, TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+from bbopt.errors import InvalidError
+from bbopt.rpc.names import ProjectName, StudyName, TrialName, check_id
+from bbopt.rpc.space import parameters_from_message
+from bbopt.rpc.study import study_spec_from_message
+from bbopt.rpc.times import duration_from_message
+from bbopt.rpc.trial import measurement_from_message, outcome_from_message
+from bbopt.rpc.v1 import insight_service_pb2, trial_pb2
+from bbopt.rpc.v1 import optimization_service_pb2 as service_pb2
+from bbopt.rpc.violations import Violations, within
+from bbopt.trial import Outcome
+from bbopt_server.studies.asking import MAX_COUNT
+from bbopt_server.studies.commands import (
+    AmendTrial,
+    Ask,
+    Call,
+    CreateStudy,
+    CreateTrial,
+    DeleteStudy,
+    Heartbeat,
+    Held,
+    IfExists,
+    ListTrials,
+    Release,
+    Report,
+    StopTrial,
+    Tell,
+    TellItem,
+)
+from bbopt_server.studies.idempotency import check_request_id
+
+A = TypeVar("A")
+N = TypeVar("N", bound=int)
+T = TypeVar("T")
+
+MAX_BATCH = 1000
+"""Items of one tell, report, release or prediction."""
+MAX_HELD = 10_000
+"""Trials in one heartbeat."""
+DEFAULT_PAGE, MAX_PAGE = 100, 1000
+_MAX_TEXT = 1024
+_MAX_LABELS = 64
+_MAX_LEASE_S = 30 * 24 * 3600.0
+
+_IF_EXISTS = {
+    service_pb2.CreateStudyRequest.IF_EXISTS_UNSPECIFIED: IfExists.FAIL,
+    service_pb2.CreateStudyRequest.IF_EXISTS_FAIL: IfExists.FAIL,
+    service_pb2.CreateStudyRequest.IF_EXISTS_LOAD_IF_SPEC_EQUAL: IfExists.LOAD_IF_SPEC_EQUAL,
+    service_pb2.CreateStudyRequest.IF_EXISTS_LOAD: IfExists.LOAD,
+}
+_ALLOWS_FALLBACK = {
+    service_pb2.AskTrialsRequest.DEGRADE_UNSPECIFIED: True,
+    service_pb2.AskTrialsRequest.DEGRADE_ALLOW_FALLBACK: True,
+    service_pb2.AskTrialsRequest.DEGRADE_NEVER: False,
+}
+
+
+class Mutation(Protocol):
+    """A request that carries the id of its logical call."""
+
+    request_id: str
+
+    def SerializeToString(self, *, deterministic: bool = ...) -> bytes: ...  # noqa: D102
+
+
+def call_of(method: str, request: Mutation, encode: Callable[[A], Message]) -> Call[A]:
+    """Identify a mutation, and say how its answer becomes a message.
+
+    Raises:
+        InvalidError: It has no usable request id.
+    """
+    request_id = check_request_id(request.request_id)
+    body = request.SerializeToString(deterministic=True)
+    body_hash = hashlib.blake2b(body, digest_size=16).digest()
+    return Call(
+        method, request_id, body_hash, lambda answer: encode(answer).SerializeToString()
+    )
+
+
+def study_name(text: str, field: str) -> StudyName:
+    """Read the name of a study."""
+    with within(field):
+        return StudyName.parse(text)
+
+
+def project(text: str, field: str = "parent") -> str:
+    """Read the name of a project."""
+    with within(field):
+        return ProjectName.parse(text).project
+
+
+def trial_name(text: str, field: str) -> TrialName:
+    """Read the full name of a trial."""
+    with within(field):
+        return TrialName.parse(text)
+
+
+def page_size(given: int) -> int:
+    """Read the size of a page; 0 means the default."""
+    if not 0 <= given <= MAX_PAGE:
+        raise InvalidError.of("page_size", f"must be in [0, {MAX_PAGE}], not {given}")
+    return given or DEFAULT_PAGE
+
+
+def create_study(request: service_pb2.CreateStudyRequest) -> CreateStudy:
+    """Read the definition of a new study."""
+    violations = Violations()
+    with violations.within("parent"):
+        parent = ProjectName.parse(request.parent).project
+    with violations.within("study_id"):
+        study_id = check_id(request.study_id)
+    with violations.within("study.display_name"):
+        display_name = _text(request.study.display_name)
+    with violations.within("study.labels"):
+        labels = _labels(request.study.labels)
+    with violations.within("if_exists"):
+        if_exists = _known(request.if_exists, _IF_EXISTS)
+    if not request.study.HasField("spec"):
+        violations.add("study.spec", "must be set")
+    violations.check()
+    with within("study.spec"):
+        spec = study_spec_from_message(request.study.spec)
+    return CreateStudy(
+        name=StudyName(parent, study_id),
+        spec=spec,
+        display_name=display_name,
+        labels=labels,
+        if_exists=if_exists,
+        is_trial_run=request.validate_only,
+    )
+
+
+def delete_study(request: service_pb2.DeleteStudyRequest) -> DeleteStudy:
+    """Read which study to delete."""
+    return DeleteStudy(study_name(request.name, "name"), request.etag)
+
+
+def ask(request: service_pb2.AskTrialsRequest) -> Ask:
+    """Read what is asked for."""
+    violations = Violations()
+    with violations.within("parent"):
+        study = StudyName.parse(request.parent)
+    if not 0 <= request.count <= MAX_COUNT:
+        violations.add("count", f"must be in [0, {MAX_COUNT}], not {request.count}")
+    with violations.within("worker_id"):
+        worker = _line(request.worker_id)
+    with violations.within("max_wait"):
+        max_wait_s = _seconds(request, "max_wait")
+    with violations.within("lease_duration"):
+        lease_s = _seconds(request, "lease_duration")
+        if lease_s is not None and lease_s > _MAX_LEASE_S:
+            raise InvalidError.of("", "must be at most 30 days; 0 never expires")
+    with violations.within("degrade"):
+        allows_fallback = _known(request.degrade, _ALLOWS_FALLBACK)
+    violations.check()
+    return Ask(
+        study=study,
+        count=request.count or 1,
+        worker=worker,
+        lease_duration_s=lease_s,
+        max_wait_s=max_wait_s,
+        allows_fallback=allows_fallback,
+    )
+
+
+def tell(request: service_pb2.TellTrialsRequest) -> Tell:
+    """Read a batch of outcomes; what is wrong with one item stays with the item."""
+    study = study_name(request.parent, "parent")
+    if not 1 <= len(request.tells) <= MAX_BATCH:
+        raise InvalidError.of(
+            "tells", f"must have 1 to {MAX_BATCH} items, not {len(request.tells)}"
+        )
+    items = [
+        _tell_item(item, study, f"tells[{position}]")
+        for position, item in enumerate(request.tells)
+    ]
+    return Tell(study, tuple(items), request.atomic)
+
+
+def _tell_item(item: service_pb2.Tell, study: StudyName, field: str) -> TellItem:
+    violations = Violations()
+    number = 0
+    with violations.within(f"{field}.trial"):
+        number = TrialName.parse_within(item.trial, study).number
+    outcome: Outcome | InvalidError
+    try:
+        with violations.within(f"{field}.outcome"):
+            outcome = outcome_from_message(item.outcome)
+        violations.check()
+    except InvalidError as error:
+        outcome = error
+    return TellItem(item.trial, number, item.lease_token, outcome)
+
+
+def tell_and_ask(request: service_pb2.TellAndAskRequest) -> tuple[Tell, Ask]:
+    """Read a batch of outcomes and what is asked for next, both of the same study."""
+    violations = Violations()
+    with violations.within("tell"):
+        told = tell(request.tell)
+    with violations.within("ask"):
+        asked = ask(request.ask)
+    violations.check()
+    if told.study != asked.study:
+        raise InvalidError.of("ask.parent", f"must be {told.study}, as in tell")
+    return told, asked
+
+
+def heartbeat(request: service_pb2.HeartbeatTrialsRequest) -> Heartbeat:
+    """Read which trials a worker believes to hold."""
+    study = study_name(request.parent, "parent")
+    return Heartbeat(study, _held(request.held, study, MAX_HELD))
+
+
+def release(request: service_pb2.ReleaseTrialsRequest) -> Release:
+    """Read which trials a worker hands back."""
+    study = study_name(request.parent, "parent")
+    with within("reason"):
+        reason = _text(request.reason)
+    return Release(study, _held(request.held, study, MAX_BATCH), reason)
+
+
+def _held(
+    items: Iterable[service_pb2.HeartbeatTrialsRequest.Held], study: StudyName, limit: int
+) -> tuple[Held, ...]:
+    violations = Violations()
+    held = []
+    for position, item in enumerate(items):
+        with violations.within(f"held[{position}].trial"):
+            number = TrialName.parse_within(item.trial, study).number
+            held.append(Held(item.trial, number, item.lease_token))
+    violations.check()
+    if len(held) > limit:
+        raise InvalidError.of("held", f"must have at most {limit} items, not {len(held)}")
+    return tuple(held)
+
+
+def report(request: service_pb2.ReportMeasurementsRequest) -> Report:
+    """Read intermediate measurements of a trial."""
+    violations = Violations()
+    with violations.within("trial"):
+        name = TrialName.parse(request.trial)
+    if not 1 <= len(request.measurements) <= MAX_BATCH:
+        violations.add(
+            "measurements", f"must have 1 to {MAX_BATCH} items, not {len(request.measurements)}"
+        )
+    violations.check()
+    measurements = violations.each(
+        "measurements", measurement_from_message, request.measurements
+    )
+    for position, message in enumerate(request.measurements):
+        if not message.HasField("step"):
+            violations.add(f"measurements[{position}].step", "must be set: it is the key")
+    violations.check()
+    return Report(name.parent, name.number, request.lease_token, measurements)
+
+
+def create_trial(request: service_pb2.CreateTrialRequest) -> CreateTrial:
+    """Read a point, and its outcome if it has one already."""
+    violations = Violations()
+    with violations.within("parent"):
+        study = StudyName.parse(request.parent)
+    with violations.within("parameters"):
+        parameters = parameters_from_message(request.parameters)
+    outcome: Outcome | None = None
+    if request.HasField("outcome"):
+        with violations.within("outcome"):
+            outcome = outcome_from_message(request.outcome)
+    with violations.within("labels"):
+        labels = _labels(request.labels)
+    violations.check()
+    return CreateTrial(study, parameters, outcome, labels)
+
+
+def list_trials(request: service_pb2.ListTrialsRequest) -> ListTrials:
+    """Read which trials to list."""
+    violations = Violations()
+    with violations.within("parent"):
+        study = StudyName.parse(request.parent)
+    with violations.within(""):
+        size = page_size(request.page_size)
+    if request.since_revision < 0:
+        violations.add("since_revision", "must not be negative")
+    states = violations.each("states", _trial_state, request.states)
+    violations.check()
+    return ListTrials(study, size, request.page_token, states, request.since_revision)
+
+
+def _trial_state(number: int) -> str:
+    name = trial_pb2.Trial.State.DESCRIPTOR.values_by_number.get(number)
+    if name is None or number == 0:
+        raise InvalidError.of("", f"must be a state of a trial, not {number}")
+    return str(name.name.removeprefix("STATE_"))
+
+
+def amend_trial(request: service_pb2.AmendTrialRequest) -> AmendTrial:
+    """Read a corrected outcome."""
+    violations = Violations()
+    with violations.within("name"):
+        name = TrialName.parse(request.name)
+    with violations.within("outcome"):
+        outcome = outcome_from_message(request.outcome)
+    with violations.within("reason"):
+        reason = _text(request.reason)
+    violations.check()
+    return AmendTrial(name.parent, name.number, outcome, reason)
+
+
+def stop_trial(request: service_pb2.StopTrialRequest) -> StopTrial:
+    """Read which trial to stop."""
+    name = trial_name(request.name, "name")
+    with within("reason"):
+        return StopTrial(name.parent, name.number, _text(request.reason))
+
+
+def predict(
+    request: insight_service_pb2.PredictRequest,
+) -> tuple[StudyName, tuple[insight_service_pb2.Point, ...]]:
+    """Read where to predict."""
+    study = study_name(request.name, "name")
+    if not 1 <= len(request.points) <= MAX_BATCH:
+        raise InvalidError.of(
+            "points", f"must have 1 to {MAX_BATCH} items, not {len(request.points)}"
+        )
+    return study, tuple(request.points)
+
+
+def watch(request: service_pb2.WatchStudyRequest) -> tuple[StudyName, int]:
+    """Read which study to watch, and from where on."""
+    if request.since_revision < 0:
+        raise InvalidError.of("since_revision", "must not be negative")
+    return study_name(request.name, "name"), request.since_revision
+
+
+# Small parts -------------------------------------------------------------------------------
+
+
+def _known(number: N, table: Mapping[N, T]) -> T:
+    if number not in table:
+        raise InvalidError.of("", f"must be a value known to this version, not {number}")
+    return table[number]
+
+
+def _seconds(request: service_pb2.AskTrialsRequest, field: str) -> float | None:
+    if not request.HasField(field):  # type: ignore[arg-type]
+        return None
+    duration: Duration = getattr(request, field)
+    return duration_from_message(duration)
+
+
+def _text(text: str) -> str:
+    """Accept what people write: printable, several lines, of a sane length."""
+    if len(text.encode()) > _MAX_TEXT:
+        raise InvalidError.of(
+            "", f"must be at most {_MAX_TEXT} bytes, not {len(text.encode())}"
+        )
+    if any(not (char.isprintable() or char in "\n\t") for char in text):
+        raise InvalidError.of("", "must have no control characters")
+    return text
+
+
+def _line(text: str) -> str:
+    """Accept one short line, e.g. the name of a worker."""
+    if len(text) > 256 or not text.isprintable():
+        raise InvalidError.of("", "must be at most 256 printable characters on one line")
+    return text
+
+
+def _labels(labels: Mapping[str, str]) -> dict[str, str]:
+    violations = Violations()
+    if len(labels) > _MAX_LABELS:
+        violations.add("", f"must be at most {_MAX_LABELS}, not {len(labels)}")
+    for key in sorted(labels):
+        with violations.within(f"[{ascii(key[:64])[1:-1]}]"):
+            check_id(key)
+            _text(labels[key])
+    violations.check()
+    return dict(labels)

@@ -1,0 +1,275 @@
+"""Rows and answers -> messages."""
+
+from collections.abc import Mapping, Sequence
+
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.timestamp_pb2 import Timestamp
+
+import bbopt
+from bbopt.rpc.errors import error_to_item_status
+from bbopt.rpc.times import duration_to_message, timestamp_to_message
+from bbopt.rpc.v1 import insight_service_pb2, log_pb2, study_pb2, trial_pb2
+from bbopt.rpc.v1 import optimization_service_pb2 as service_pb2
+from bbopt.specs import CAPABILITIES, NAMES
+from bbopt_server.storage.store import TrialRow
+from bbopt_server.studies.answers import (
+    Action,
+    AskAnswer,
+    AskReason,
+    Best,
+    Change,
+    Directive,
+    ItemResult,
+    ReportAnswer,
+    StudyPage,
+    StudyView,
+    TellAnswer,
+    TrialPage,
+    TrialView,
+)
+from bbopt_server.studies.ledger import HELD
+
+_TRIAL_STATES: Mapping[str, "trial_pb2.Trial.State.ValueType"] = {
+    name.removeprefix("STATE_"): number for name, number in trial_pb2.Trial.State.items()
+}
+_STUDY_STATES: Mapping[str, "study_pb2.Study.State.ValueType"] = {
+    name.removeprefix("STATE_"): number for name, number in study_pb2.Study.State.items()
+}
+_REASONS = {
+    reason: service_pb2.AskTrialsResponse.Reason.Value(f"REASON_{reason.name}")
+    for reason in AskReason
+}
+_ACTIONS = {
+    action: service_pb2.HeartbeatTrialsResponse.Directive.Action.Value(f"ACTION_{action.name}")
+    for action in Action
+}
+
+
+def study(view: StudyView) -> study_pb2.Study:
+    """Write a study."""
+    row, counts = view.row, view.counts
+    message = study_pb2.Study.FromString(row.labels)
+    message.name = f"projects/{row.project}/studies/{row.study_id}"
+    message.uid = row.uid
+    message.display_name = row.display_name
+    message.spec.ParseFromString(row.spec)
+    message.state = _STUDY_STATES[row.state]
+    if row.state_reason:
+        message.state_reason.ParseFromString(row.state_reason)
+    message.etag = row.etag
+    message.revision = row.revision
+    message.create_time.CopyFrom(_time(row.created_at))
+    message.update_time.CopyFrom(_time(row.updated_at))
+    stats = message.stats
+    stats.queued = counts.get("QUEUED", 0)
+    stats.active = sum(counts.get(state, 0) for state in HELD)
+    stats.completed = counts.get("COMPLETED", 0)
+    stats.infeasible = counts.get("INFEASIBLE", 0)
+    stats.failed = counts.get("FAILED", 0)
+    stats.stopped = counts.get("STOPPED", 0)
+    stats.abandoned = counts.get("ABANDONED", 0)
+    stats.cost_spent = row.cost_spent
+    return message
+
+
+def trial(view: TrialView) -> trial_pb2.Trial:
+    """Write a trial."""
+    row = view.row
+    point = log_pb2.NewTrial.FromString(row.point)
+    message = trial_pb2.Trial.FromString(row.labels)
+    message.name = f"{view.study}/trials/{row.number}"
+    message.number = row.number
+    message.state = _TRIAL_STATES[row.state]
+    message.state_message = row.state_message
+    message.parameters.MergeFrom(point.parameters)
+    message.provenance.CopyFrom(point.provenance)
+    if row.outcome is not None:
+        _write_final_measurement(message, trial_pb2.Outcome.FromString(row.outcome))
+    if row.state in HELD:
+        message.lease.CopyFrom(_lease(view))
+    message.attempt = row.attempt
+    message.revision = row.revision
+    message.amendments = row.amendments
+    message.late = row.late
+    if row.feasible is not None:
+        message.feasible = row.feasible
+    _write_times(message, row)
+    for payload in view.measurements:
+        message.measurements.add().ParseFromString(payload)
+    return message
+
+
+def _write_times(message: trial_pb2.Trial, row: TrialRow) -> None:
+    message.create_time.CopyFrom(_time(row.created_at))
+    if row.started_at is not None:
+        message.start_time.CopyFrom(_time(row.started_at))
+    if row.ended_at is not None:
+        message.end_time.CopyFrom(_time(row.ended_at))
+
+
+def _write_final_measurement(message: trial_pb2.Trial, outcome: trial_pb2.Outcome) -> None:
+    match outcome.WhichOneof("kind"):
+        case "completed":
+            message.final_measurement.CopyFrom(outcome.completed)
+        case "stopped":
+            message.final_measurement.CopyFrom(outcome.stopped)
+        case "infeasible" if outcome.infeasible.HasField("partial"):
+            message.final_measurement.CopyFrom(outcome.infeasible.partial)
+        case "failed" if outcome.failed.HasField("partial"):
+            message.final_measurement.CopyFrom(outcome.failed.partial)
+        case _:
+            pass
+
+
+def _lease(view: TrialView) -> trial_pb2.Lease:
+    lease = trial_pb2.Lease(
+        worker_id=view.row.worker, duration=duration_to_message(view.row.lease_duration_s)
+    )
+    if view.is_for_holder:
+        lease.token = view.row.lease_token
+    if view.lease_expires_at is not None:
+        lease.expire_time.CopyFrom(_time(view.lease_expires_at))
+    return lease
+
+
+def nothing(_: None) -> Empty:
+    """Write that there is nothing to say."""
+    return Empty()
+
+
+def studies(page: StudyPage) -> service_pb2.ListStudiesResponse:
+    """Write a page of studies."""
+    return service_pb2.ListStudiesResponse(
+        studies=map(study, page.studies), next_page_token=page.next_page_token
+    )
+
+
+def trials(page: TrialPage) -> service_pb2.ListTrialsResponse:
+    """Write a page of trials."""
+    return service_pb2.ListTrialsResponse(
+        trials=map(trial, page.trials),
+        next_page_token=page.next_page_token,
+        revision=page.revision,
+    )
+
+
+def asked(answer: AskAnswer) -> service_pb2.AskTrialsResponse:
+    """Write the answer to an ask."""
+    message = service_pb2.AskTrialsResponse(
+        trials=map(trial, answer.trials),
+        reason=_REASONS[answer.reason],
+        study_state=_STUDY_STATES[answer.study_state],
+    )
+    if answer.retry_after_s is not None:
+        message.retry_after.CopyFrom(duration_to_message(answer.retry_after_s))
+    return message
+
+
+def told(answer: TellAnswer) -> service_pb2.TellTrialsResponse:
+    """Write what became of a batch of outcomes."""
+    return service_pb2.TellTrialsResponse(
+        results=map(_item, answer.results),
+        revision=answer.revision,
+        study_state=_STUDY_STATES[answer.study_state],
+    )
+
+
+def released(results: tuple[ItemResult, ...]) -> service_pb2.ReleaseTrialsResponse:
+    """Write what became of trials that were handed back."""
+    return service_pb2.ReleaseTrialsResponse(results=map(_item, results))
+
+
+def _item(result: ItemResult) -> service_pb2.TellResult:
+    message = service_pb2.TellResult(
+        trial=result.trial,
+        state=_TRIAL_STATES[result.state or "UNSPECIFIED"],
+        was_duplicate=result.was_duplicate,
+        was_late=result.was_late,
+    )
+    message.status.SetInParent()
+    if result.error is not None:
+        message.status.CopyFrom(error_to_item_status(result.error))
+    return message
+
+
+def directives(orders: Sequence[Directive]) -> service_pb2.HeartbeatTrialsResponse:
+    """Write the orders for a worker."""
+    message = service_pb2.HeartbeatTrialsResponse()
+    for order in orders:
+        item = message.directives.add(
+            trial=order.trial, action=_ACTIONS[order.action], reason=order.reason
+        )
+        if order.lease_expires_at is not None:
+            item.lease_expire_time.CopyFrom(_time(order.lease_expires_at))
+    return message
+
+
+def reported(answer: ReportAnswer) -> service_pb2.ReportMeasurementsResponse:
+    """Write what a worker learns from reporting."""
+    message = service_pb2.ReportMeasurementsResponse(
+        should_stop=answer.should_stop, reason=answer.reason
+    )
+    if answer.lease_expires_at is not None:
+        message.lease_expire_time.CopyFrom(_time(answer.lease_expires_at))
+    return message
+
+
+def change(changed: Change) -> service_pb2.StudyEvent:
+    """Write one event of a log with what it changed."""
+    kind = "study" if changed.event.kind == "study_changed" else changed.event.kind
+    message = service_pb2.StudyEvent(
+        revision=changed.event.revision, time=_time(changed.event.at), kind=kind
+    )
+    if changed.trial is not None:
+        message.trial.CopyFrom(trial(changed.trial))
+    if changed.study is not None:
+        message.study.CopyFrom(study(changed.study))
+    if changed.measurement is not None:
+        message.measurement.ParseFromString(changed.measurement)
+    return message
+
+
+def best(found: Best) -> insight_service_pb2.GetBestResponse:
+    """Write the trial to deploy."""
+    message = insight_service_pb2.GetBestResponse(
+        feasible=found.is_feasible, reason=found.reason
+    )
+    if found.trial is not None:
+        message.trial.CopyFrom(trial(found.trial))
+    return message
+
+
+def server_info(
+    *, device: str, limits: Mapping[str, int], suggest_ready: bool
+) -> service_pb2.ServerInfo:
+    """Write what this server is and can do."""
+    strategies = []
+    for name, kind in NAMES.items():
+        capabilities = CAPABILITIES[kind]
+        supports = [
+            feature
+            for feature in (
+                "metric_constraints",
+                "parameter_constraints",
+                "conditions",
+                "noise",
+            )
+            if getattr(capabilities, f"supports_{feature}")
+        ]
+        strategies.append(
+            service_pb2.ServerInfo.StrategyInfo(
+                id=name, supports=supports, max_dimensions=capabilities.max_dimensions
+            )
+        )
+    return service_pb2.ServerInfo(
+        version=bbopt.__version__,
+        api_versions=["bbopt.rpc.v1"],
+        strategies=strategies,
+        device=device,
+        limits=dict(limits),
+        suggest_ready=suggest_ready,
+    )
+
+
+def _time(unix_s: float) -> Timestamp:
+    return timestamp_to_message(unix_s)

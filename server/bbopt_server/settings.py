@@ -1,0 +1,92 @@
+"""What an operator may set: flags, or ``BBOPT_*`` variables where a flag is not given."""
+
+import argparse
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bbopt.errors import InvalidError
+from bbopt_server.rpc.server import Address
+
+MEMORY = ":memory:"
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that a server is started with."""
+
+    db: str = "bbopt.db"
+    """Path of the SQLite file, or ``:memory:`` to keep nothing."""
+    listen: Address = Address("127.0.0.1", 50151)  # noqa: RUF009 - frozen
+    device: str = "auto"
+    """Where models are fitted: cpu, cuda or auto."""
+    n_compute_processes: int = 1
+    port_file: Path | None = None
+    """Gets the bound address once the server answers."""
+    exit_after_last_client_s: float | None = None
+    """Leave when no call has arrived for so long: private servers."""
+    drain_s: float = 10.0
+    """How long calls that run may take when the server is told to stop."""
+    log_level: str = "info"
+
+
+def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Read the command line and the environment.
+
+    Raises:
+        InvalidError: A value is wrong.
+        SystemExit: A flag is unknown, or help was asked for.
+    """
+    given = _parser(environment).parse_args(arguments)
+    if given.device not in ("auto", "cpu", "cuda") and not given.device.startswith("cuda:"):
+        raise InvalidError.of("device", f"must be cpu, cuda or auto, not {given.device!r}")
+    if given.log_level not in _LEVELS:
+        raise InvalidError.of("log-level", f"must be one of {', '.join(_LEVELS)}")
+    after_s = given.exit_after_last_client
+    return Settings(
+        db=given.db,
+        listen=Address.parse(given.listen),
+        device=given.device,
+        n_compute_processes=int(_number("compute-processes", given.compute_processes, 1)),
+        port_file=Path(given.port_file) if given.port_file else None,
+        exit_after_last_client_s=(
+            None if after_s is None else _number("exit-after-last-client", after_s, 0)
+        ),
+        drain_s=_number("drain-seconds", given.drain_seconds, 0),
+        log_level=given.log_level,
+    )
+
+
+def _number(name: str, text: str, minimum: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not minimum <= value < math.inf:
+        raise InvalidError.of(name, f"must be a number of at least {minimum:g}, not {text!r}")
+    return value
+
+
+def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bbopt_server",
+        description="Serve studies over gRPC. Every flag may be given as BBOPT_<FLAG>, "
+        "e.g. BBOPT_EXIT_AFTER_LAST_CLIENT=30.",
+    )
+
+    def add(flag: str, default: str | None, text: str) -> None:
+        variable = "BBOPT_" + flag.upper().replace("-", "_")
+        parser.add_argument(f"--{flag}", default=environment.get(variable, default), help=text)
+
+    defaults = Settings()
+    add("db", defaults.db, "SQLite file that keeps everything, or :memory:")
+    add("listen", str(defaults.listen), "loopback address and port; port 0 picks a free one")
+    add("device", defaults.device, "cpu, cuda or auto")
+    add("compute-processes", str(defaults.n_compute_processes), "processes that fit models")
+    add("port-file", None, "file that gets the bound address once the server answers")
+    add("exit-after-last-client", None, "leave when no call has come for so many seconds")
+    add("drain-seconds", str(defaults.drain_s), "how long running calls may take at the end")
+    add("log-level", defaults.log_level, ", ".join(_LEVELS))
+    return parser

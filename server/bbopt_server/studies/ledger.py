@@ -1,0 +1,156 @@
+"""The study that a transaction changes: events get revisions, the row is saved once."""
+
+from dataclasses import dataclass, field, replace
+
+from bbopt.errors import NotFoundError
+from bbopt.rpc.names import StudyName
+from bbopt.specs import StudySpec
+from bbopt.trial import Event
+from bbopt_server.storage.store import EventRow, StudyRow, Transaction, TrialRow
+from bbopt_server.studies.outside import Outside
+from bbopt_server.studies.records import (
+    StudyChanged,
+    event_to_bytes,
+    outcome_from_bytes,
+    state_reason_to_bytes,
+)
+
+OPEN = ("QUEUED", "ACTIVE", "STOPPING")
+HELD = ("ACTIVE", "STOPPING")
+COUNTED = ("COMPLETED", "STOPPED", "INFEASIBLE")
+"""States that count against ``Budget.trials``."""
+LEASE_EXPIRED = "LEASE_EXPIRED"
+"""How the message of a trial begins that FAILED because nobody was heard of; a result that
+comes after all is still taken.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLease:
+    """A worker's hold on a trial."""
+
+    study_key: int
+    number: int
+    token: str
+    duration_s: float
+    """0: never expires."""
+
+
+@dataclass(slots=True)
+class Effects:
+    """What is to happen in memory once a transaction is durable."""
+
+    taken: list[HeldLease] = field(default_factory=list)
+    freed: list[tuple[int, int]] = field(default_factory=list)
+    """Study key and number of trials that nobody holds any more."""
+    changed: set[int] = field(default_factory=set)
+    """Keys of studies that have new events."""
+    deleted: list[StudyRow] = field(default_factory=list)
+
+
+def find_study(tx: Transaction, name: StudyName) -> StudyRow:
+    """Return a study that is not deleted.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    row = tx.study(name.project, name.study)
+    if row is None:
+        raise NotFoundError(f"there is no study {name}")
+    return row
+
+
+def find_trial(tx: Transaction, study: StudyRow, number: int) -> TrialRow:
+    """Return a trial.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    row = tx.trial(study.key, number)
+    if row is None:
+        name = f"projects/{study.project}/studies/{study.study_id}/trials/{number}"
+        raise NotFoundError(f"there is no trial {name}")
+    return row
+
+
+class Ledger:
+    """One study inside one transaction.
+
+    Keeps the study's row up to date while events are appended; ``save`` writes it. Nothing
+    here is remembered after the transaction.
+    """
+
+    def __init__(
+        self, tx: Transaction, row: StudyRow, outside: Outside, effects: Effects
+    ) -> None:
+        self.tx = tx
+        self.row = row
+        self.at = outside.wall()
+        self.outside = outside
+        self.effects = effects
+        self.spec: StudySpec = outside.specs.spec_of(row)
+        self.name = StudyName(row.project, row.study_id)
+
+    def append(self, event: Event | StudyChanged, trial: int | None = None) -> int:
+        """Append an event to the log and return its revision."""
+        kind, payload = event_to_bytes(event)
+        revision = self.row.revision + 1
+        self.tx.append_event(
+            EventRow(
+                study_key=self.row.key,
+                revision=revision,
+                kind=kind,
+                trial=trial,
+                payload=payload,
+                at=self.at,
+            )
+        )
+        self.row = replace(self.row, revision=revision)
+        self.effects.changed.add(self.row.key)
+        return revision
+
+    def add_cost(self, trial: TrialRow, *, sign: float = 1.0) -> None:
+        """Add what a finished trial spent to the study's total; ``sign=-1`` takes it back."""
+        cost = self.spec.problem.cost
+        if cost is None or trial.outcome is None:
+            return
+        measurement = getattr(outcome_from_bytes(trial.outcome), "measurement", None)
+        if measurement is not None and cost.name in measurement.metrics:
+            spent = sign * measurement.metrics[cost.name].value
+            self.row = replace(self.row, cost_spent=self.row.cost_spent + spent)
+
+    def change_state(self, state: str, code: str, message: str) -> None:
+        """Move the study to another state and say so in the log."""
+        reason = state_reason_to_bytes(code, message)
+        etag = self.outside.new_uid()[:16]
+        self.row = replace(self.row, state=state, state_reason=reason, etag=etag)
+        self.append(StudyChanged(state, reason))
+
+    def complete_if_spent(self) -> None:
+        """Complete an active study whose budget of trials or of cost is spent."""
+        budget = self.spec.problem.budget
+        if self.row.state != "ACTIVE":
+            return
+        if budget.trials is not None:
+            counts = self.tx.count_trials(self.row.key)
+            if sum(counts.get(state, 0) for state in COUNTED) >= budget.trials:
+                text = f"{budget.trials} trials have a final result"
+                self.change_state("COMPLETED", "TRIAL_BUDGET", text)
+                return
+        if budget.cost is not None and self.row.cost_spent >= budget.cost:
+            text = f"finished trials have spent {self.row.cost_spent:g} of {budget.cost:g}"
+            self.change_state("COMPLETED", "COST_BUDGET", text)
+
+    def hold(self, trial: TrialRow) -> None:
+        """Note that a worker holds a trial from now on."""
+        lease = HeldLease(self.row.key, trial.number, trial.lease_token, trial.lease_duration_s)
+        self.effects.taken.append(lease)
+
+    def free(self, number: int) -> None:
+        """Note that nobody holds a trial any more."""
+        self.effects.freed.append((self.row.key, number))
+
+    def save(self) -> None:
+        """Write the study's row."""
+        self.row = replace(self.row, updated_at=self.at)
+        self.tx.update_study(self.row)

@@ -1,0 +1,136 @@
+"""The bytes of rows <-> the domain: the one place of the rules that knows serialisation."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bbopt.errors import DataLossError, InvalidError
+from bbopt.rpc.log import event_to_message, new_trial_from_message, new_trial_to_message
+from bbopt.rpc.study import study_spec_from_message
+from bbopt.rpc.trial import measurement_to_message, outcome_from_message, outcome_to_message
+from bbopt.rpc.v1 import log_pb2, study_pb2, trial_pb2
+from bbopt.specs import StudySpec
+from bbopt.trial import Event, Measurement, NewTrial, Outcome
+from bbopt_server.storage.store import StudyRow
+
+
+@dataclass(frozen=True, slots=True)
+class StudyChanged:
+    """The study itself changed; strategies need not know."""
+
+    state: str
+    """Name of a ``Study.State`` without its prefix."""
+    reason: bytes
+    """``StateReason``."""
+
+
+def event_to_bytes(event: Event | StudyChanged) -> tuple[str, bytes]:
+    """Serialise an event; return the name of its kind with it."""
+    if isinstance(event, StudyChanged):
+        changed = log_pb2.LogEvent.StudyChanged(
+            state=study_pb2.Study.State.Value(f"STATE_{event.state}"),
+            reason=study_pb2.StateReason.FromString(event.reason),
+        )
+        message = log_pb2.LogEvent(study_changed=changed)
+    else:
+        message = event_to_message(event)
+    kind = message.WhichOneof("kind")
+    if kind is None:
+        raise AssertionError("every event has a kind")
+    return kind, message.SerializeToString(deterministic=True)
+
+
+def new_trial_to_bytes(trial: NewTrial) -> bytes:
+    """Serialise a trial as it was created."""
+    return new_trial_to_message(trial).SerializeToString(deterministic=True)
+
+
+def new_trial_from_bytes(data: bytes) -> NewTrial:
+    """Read a trial as it was created."""
+    return new_trial_from_message(log_pb2.NewTrial.FromString(data))
+
+
+def outcome_to_bytes(outcome: Outcome) -> bytes:
+    """Serialise a final outcome; equal outcomes have equal bytes."""
+    return outcome_to_message(outcome).SerializeToString(deterministic=True)
+
+
+def outcome_from_bytes(data: bytes) -> Outcome:
+    """Read a final outcome.
+
+    Raises:
+        DataLossError: The stored outcome cannot be read.
+    """
+    try:
+        return outcome_from_message(trial_pb2.Outcome.FromString(data))
+    except InvalidError as error:
+        raise DataLossError(f"stored outcome: {error}") from error
+
+
+def measurement_to_bytes(measurement: Measurement) -> bytes:
+    """Serialise an intermediate measurement."""
+    return measurement_to_message(measurement).SerializeToString(deterministic=True)
+
+
+def state_reason_to_bytes(code: str, message: str) -> bytes:
+    """Serialise why a study is in its state.
+
+    Args:
+        code: Name of a ``StateReason.Code`` without its prefix.
+        message: For people.
+    """
+    number = study_pb2.StateReason.Code.Value(f"CODE_{code}")
+    return study_pb2.StateReason(code=number, message=message).SerializeToString()
+
+
+def state_reason_code(data: bytes) -> str:
+    """Read the code of a state's reason, without its prefix."""
+    code = study_pb2.StateReason.FromString(data).code
+    return study_pb2.StateReason.Code.Name(code).removeprefix("CODE_")
+
+
+def study_labels_to_bytes(labels: Mapping[str, str]) -> bytes:
+    """Serialise the labels of a study."""
+    return study_pb2.Study(labels=labels).SerializeToString(deterministic=True)
+
+
+def trial_labels_to_bytes(labels: Mapping[str, str]) -> bytes:
+    """Serialise the labels of a trial."""
+    return trial_pb2.Trial(labels=labels).SerializeToString(deterministic=True)
+
+
+class SpecCache:
+    """Definitions of studies as domain objects, decoded once.
+
+    A study's definition never changes, so its key identifies it. Used from the thread that
+    runs transactions and from the event loop; losing a race only costs a second decoding.
+    """
+
+    def __init__(self, capacity: int = 1000) -> None:
+        self._capacity = capacity
+        self._specs: OrderedDict[str, StudySpec] = OrderedDict()
+
+    def spec_of(self, row: StudyRow) -> StudySpec:
+        """Return the definition of a study.
+
+        Raises:
+            DataLossError: What is stored cannot be read.
+        """
+        spec = self._specs.get(row.uid)
+        if spec is None:
+            spec = self._specs[row.uid] = spec_from_bytes(row.spec)
+            while len(self._specs) > self._capacity:
+                self._specs.popitem(last=False)
+        return spec
+
+
+def spec_from_bytes(data: bytes) -> StudySpec:
+    """Read a definition.
+
+    Raises:
+        DataLossError: What is stored cannot be read.
+    """
+    try:
+        return study_spec_from_message(study_pb2.StudySpec.FromString(data))
+    except InvalidError as error:
+        raise DataLossError(f"stored definition of a study: {error}") from error

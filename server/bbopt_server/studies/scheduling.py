@@ -1,0 +1,258 @@
+"""Brings the asks of a study that wait for points together into one job for compute.
+
+At most one job of a study runs at a time; the asks that come meanwhile share the next one.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias, TypeVar
+
+from bbopt.errors import BboptError, InternalError, UnavailableError
+from bbopt.rpc.v1 import study_pb2
+from bbopt.specs import CAPABILITIES
+from bbopt_server.compute import Compute, StudyLog, Suggestions
+from bbopt_server.storage.store import Store, StudyRow, Transaction
+from bbopt_server.studies.asking import (
+    MAX_COUNT,
+    Answered,
+    CallerAsk,
+    MustWait,
+    Points,
+    Stale,
+    commit_points,
+    room_of,
+)
+from bbopt_server.studies.ledger import Effects
+from bbopt_server.studies.outside import Outside
+
+T = TypeVar("T")
+
+MAX_ROUNDS = 3
+"""A job is computed again while results come in faster than it ends. The last round is
+taken as it is: its ``data_revision`` says what it has seen.
+"""
+_EVENT_PAGE = 1000
+
+
+class Commit(Protocol):
+    """Runs work in a transaction, then does in memory what follows from it."""
+
+    def __call__(self, work: Callable[[Transaction, Effects], T]) -> Awaitable[T]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceExhausted:
+    """The strategy has nothing left to suggest, whatever happens."""
+
+    study: StudyRow
+
+
+PointsOutcome: TypeAlias = Answered | MustWait | SpaceExhausted
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """One ask that waits for points."""
+
+    caller: CallerAsk
+    n_new: int
+    give_up_at: float
+    """By the monotonic clock."""
+    answer: "asyncio.Future[PointsOutcome]"
+
+    @property
+    def is_open(self) -> bool:
+        return not self.answer.done()
+
+
+@dataclass(slots=True)
+class _Study:
+    """The asks of one study, and the task that serves them while there are any."""
+
+    waiting: list[_Waiting] = field(default_factory=list)
+    task: "asyncio.Task[None] | None" = None
+
+
+def study_log(store: Store, row: StudyRow) -> StudyLog:
+    """Show compute the way to a study's log."""
+
+    async def events(after: int) -> list[bytes]:
+        payloads: list[bytes] = []
+        while True:
+            start = after + len(payloads)
+            rows = await store.read(
+                lambda tx, start=start: tx.events(  # type: ignore[misc]
+                    row.key, after_revision=start, limit=_EVENT_PAGE
+                )
+            )
+            payloads.extend(each.payload for each in rows)
+            if len(rows) < _EVENT_PAGE:
+                return payloads
+
+    return StudyLog(row.uid, study_pb2.StudySpec.FromString(row.spec), row.revision, events)
+
+
+class Scheduler:
+    """Decides when compute runs for which asks; commits what it answers."""
+
+    def __init__(
+        self, store: Store, compute: Compute, outside: Outside, commit: Commit
+    ) -> None:
+        self._store = store
+        self._compute = compute
+        self._outside = outside
+        self._commit = commit
+        self._studies: dict[int, _Study] = {}
+        self._is_stopped = False
+
+    async def points_for(
+        self, caller: CallerAsk, study_key: int, *, n_new: int, give_up_at: float
+    ) -> PointsOutcome:
+        """Wait for points and for the answer that they make possible.
+
+        Raises:
+            UnavailableError: Compute cannot answer, or the server is about to stop.
+            BboptError: The strategy refuses, or the study is gone.
+        """
+        if self._is_stopped:
+            raise UnavailableError("the server is stopping", retry_after_s=2.0)
+        answer: asyncio.Future[PointsOutcome] = asyncio.get_running_loop().create_future()
+        study = self._studies.setdefault(study_key, _Study())
+        study.waiting.append(_Waiting(caller, n_new, give_up_at, answer))
+        if study.task is None:
+            study.task = asyncio.create_task(self._serve(study_key, study))
+        return await answer
+
+    async def stop(self) -> None:
+        """Refuse those who wait and everyone who comes later."""
+        self._is_stopped = True
+        studies = list(self._studies.values())
+        for study in studies:
+            for each in study.waiting:
+                _fail(each, UnavailableError("the server is stopping", retry_after_s=2.0))
+            if study.task is not None:
+                study.task.cancel()
+        tasks = [study.task for study in studies if study.task is not None]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, study_key: int, study: _Study) -> None:
+        batch: list[_Waiting] = []
+        try:
+            while batch := _next_batch(study):
+                try:
+                    await self._run_job(study_key, batch)
+                except BboptError as error:
+                    for each in batch:
+                        _fail(each, error)
+        finally:
+            for each in [*batch, *study.waiting]:
+                _fail(each, self._why_over())
+            self._studies.pop(study_key, None)
+
+    def _why_over(self) -> BboptError:
+        if self._is_stopped:
+            return UnavailableError("the server is stopping", retry_after_s=2.0)
+        return InternalError("the scheduler broke; the server's log says how")
+
+    async def _run_job(self, study_key: int, batch: list[_Waiting]) -> None:
+        for round_ in range(MAX_ROUNDS):
+            still = [each for each in batch if each.is_open]
+            if not still:
+                return
+            row, n_new = await self._store.read(
+                lambda tx, still=still: self._prepare(tx, study_key, still)  # type: ignore[misc]
+            )
+            suggestions = await self._suggest(row, n_new, still) if n_new > 0 else None
+            is_last = round_ == MAX_ROUNDS - 1
+            outcomes = await self._commit_round(row, suggestions, still, is_last=is_last)
+            if not isinstance(outcomes, Stale):
+                is_exhausted = suggestions is not None and suggestions.space_exhausted
+                _deliver(still, outcomes, is_exhausted=is_exhausted)
+                return
+        raise UnavailableError("points were committed by another way; ask again")
+
+    def _prepare(
+        self, tx: Transaction, study_key: int, batch: Sequence[_Waiting]
+    ) -> tuple[StudyRow, int]:
+        row = tx.study_by_key(study_key)
+        if row is None:
+            raise UnavailableError("the study is gone")
+        room = room_of(tx, row, self._outside.specs.spec_of(row))
+        wanted = min(sum(each.n_new for each in batch), MAX_COUNT)
+        return row, min(wanted, room.n_new) if row.state == "ACTIVE" else 0
+
+    async def _suggest(
+        self, row: StudyRow, n_new: int, batch: Sequence[_Waiting]
+    ) -> Suggestions:
+        time_left_s = min(each.give_up_at for each in batch) - self._outside.monotonic()
+        log = study_log(self._store, row)
+        return await self._compute.suggest(log, n_new, time_left_s=max(0.0, time_left_s))
+
+    async def _commit_round(
+        self,
+        row: StudyRow,
+        suggestions: Suggestions | None,
+        batch: list[_Waiting],
+        *,
+        is_last: bool,
+    ) -> "list[Answered | MustWait | BboptError] | Stale":
+        points = Points((), None, row.revision)
+        if suggestions is not None:
+            points = Points(suggestions.suggestions, suggestions.state, suggestions.revision)
+        spec = self._outside.specs.spec_of(row)
+        # Who left since the job began gets nothing; the others are answered in order.
+        batch[:] = [each for each in batch if each.is_open]
+        callers = [each.caller for each in batch]
+        may_be_stale = is_last or not CAPABILITIES[type(spec.strategy)].is_model_based
+
+        def commit(
+            tx: Transaction, effects: Effects
+        ) -> list[Answered | MustWait | BboptError] | Stale:
+            return commit_points(
+                tx,
+                row.key,
+                points,
+                callers=callers,
+                may_be_stale=may_be_stale,
+                outside=self._outside,
+                effects=effects,
+            )
+
+        if not callers:
+            return []
+        return await self._commit(commit)
+
+
+def _next_batch(study: _Study) -> list[_Waiting]:
+    """Take the asks that the next job serves: all that wait, up to the limit of one ask."""
+    waiting = [each for each in study.waiting if each.is_open]
+    batch: list[_Waiting] = []
+    while waiting and (
+        not batch or sum(each.n_new for each in batch) + waiting[0].n_new <= MAX_COUNT
+    ):
+        batch.append(waiting.pop(0))
+    study.waiting = waiting
+    return batch
+
+
+def _deliver(
+    batch: Sequence[_Waiting],
+    outcomes: "Sequence[Answered | MustWait | BboptError]",
+    *,
+    is_exhausted: bool,
+) -> None:
+    for each, outcome in zip(batch, outcomes, strict=True):
+        if not each.is_open:
+            continue
+        if isinstance(outcome, BboptError):
+            each.answer.set_exception(outcome)
+        elif isinstance(outcome, MustWait) and is_exhausted:
+            each.answer.set_result(SpaceExhausted(outcome.study))
+        else:
+            each.answer.set_result(outcome)
+
+
+def _fail(waiting: _Waiting, error: BboptError) -> None:
+    if waiting.is_open:
+        waiting.answer.set_exception(error)

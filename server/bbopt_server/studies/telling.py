@@ -1,0 +1,231 @@
+"""What happens to a trial when its result comes: once, late, twice, or corrected."""
+
+from dataclasses import replace
+from typing import assert_never
+
+from bbopt.errors import (
+    BboptError,
+    InvalidError,
+    LeaseLostError,
+    PreconditionError,
+    TrialFinishedError,
+)
+from bbopt.problem import Problem
+from bbopt.trial import (
+    Abandoned,
+    Amended,
+    Completed,
+    Failed,
+    Infeasible,
+    Measurement,
+    Outcome,
+    Requeued,
+    Stopped,
+    Told,
+)
+from bbopt_server.storage.store import TrialRow
+from bbopt_server.studies.answers import ItemResult, TellAnswer
+from bbopt_server.studies.commands import AmendTrial, Tell, TellItem
+from bbopt_server.studies.ledger import LEASE_EXPIRED, OPEN, Ledger, find_trial
+from bbopt_server.studies.records import outcome_to_bytes
+
+
+class BatchRefusedError(BboptError):
+    """An atomic batch had a bad item; carries what each item would have got."""
+
+    def __init__(self, results: tuple[ItemResult, ...]) -> None:
+        self.results = results
+        super().__init__("one item of an atomic batch was refused, so all were")
+
+
+def tell(ledger: Ledger, command: Tell) -> TellAnswer:
+    """Record a batch of outcomes, each by itself unless the batch is atomic.
+
+    Raises:
+        BatchRefusedError: The batch is atomic and an item is wrong; nothing must remain.
+    """
+    results = tuple(_tell_item(ledger, item) for item in command.items)
+    if command.is_atomic and any(result.error is not None for result in results):
+        raise BatchRefusedError(_all_refused(results))
+    ledger.complete_if_spent()
+    ledger.save()
+    return TellAnswer(results, ledger.row.revision, ledger.row.state)
+
+
+def _all_refused(results: tuple[ItemResult, ...]) -> tuple[ItemResult, ...]:
+    """Give the items that were fine the reason why they are not recorded either."""
+    because = PreconditionError("not recorded: another item of this atomic batch was refused")
+    return tuple(
+        result if result.error is not None else ItemResult(result.trial, error=because)
+        for result in results
+    )
+
+
+def _tell_item(ledger: Ledger, item: TellItem) -> ItemResult:
+    state = ""
+    try:
+        if isinstance(item.outcome, InvalidError):
+            raise item.outcome
+        row = find_trial(ledger.tx, ledger.row, item.number)
+        state = row.state
+        check_outcome(ledger.spec.problem, item.outcome)
+        return replace(
+            _record(ledger, row, item.outcome, lease_token=item.lease_token), trial=item.trial
+        )
+    except BboptError as error:
+        return ItemResult(item.trial, state=state, error=error)
+
+
+def check_outcome(problem: Problem, outcome: Outcome) -> None:
+    """Check what an outcome measured against the metrics of the problem.
+
+    Raises:
+        InvalidError: Listing every fault, fields as on the wire.
+    """
+    measurement: Measurement | None
+    match outcome:
+        case Completed(measurement):
+            kind, is_partial = "completed", False
+        case Stopped(measurement):
+            kind, is_partial = "stopped", True
+        case Infeasible(measurement=measurement):
+            kind, is_partial = "infeasible.partial", True
+        case Failed(measurement=measurement):
+            kind, is_partial = "failed.partial", True
+        case Abandoned():
+            return
+        case _:
+            assert_never(outcome)
+    if measurement is None:
+        return
+    faults = problem.check_result(measurement.metrics, partial=is_partial)
+    if faults:
+        prefix = f"outcome.{kind}"
+        raise InvalidError(
+            [replace(fault, field=f"{prefix}.{fault.field}") for fault in faults]
+        )
+
+
+def _record(ledger: Ledger, row: TrialRow, outcome: Outcome, *, lease_token: str) -> ItemResult:
+    """Decide what a valid outcome means for a trial as it stands, and write it."""
+    is_expired = row.state == "FAILED" and row.state_message.startswith(LEASE_EXPIRED)
+    if row.state not in OPEN and not is_expired:
+        return _tell_again(row, outcome)
+    is_stale = bool(lease_token) and lease_token != row.lease_token
+    was_held = row.worker != ""
+    is_late = is_expired or is_stale or (row.state == "QUEUED" and was_held)
+    if isinstance(outcome, Failed):
+        if is_late:
+            # Whoever failed has lost the trial already: it waits, or somebody else runs it.
+            raise LeaseLostError(
+                f"trial {row.number} is no longer held under this lease; "
+                "its failure was counted when the lease was lost"
+            )
+        if outcome.retryable and row.attempt < ledger.spec.lease.max_attempts:
+            requeue(ledger, row, f"failed: {outcome.message}", uses_attempt=True)
+            return ItemResult(str(row.number), state="QUEUED")
+    state = finish(ledger, row, outcome, is_late=is_late)
+    return ItemResult(str(row.number), state=state, was_late=is_late)
+
+
+def _tell_again(row: TrialRow, outcome: Outcome) -> ItemResult:
+    """Answer a tell for a trial that has its final result."""
+    if row.outcome == outcome_to_bytes(outcome):
+        return ItemResult(
+            str(row.number), state=row.state, was_duplicate=True, was_late=row.late
+        )
+    raise TrialFinishedError(
+        f"trial {row.number} already is {row.state} with another result; "
+        "AmendTrial corrects a result"
+    )
+
+
+def requeue(ledger: Ledger, row: TrialRow, message: str, *, uses_attempt: bool) -> TrialRow:
+    """Put a trial back into the queue, under the same number and with the same point."""
+    attempt = row.attempt + 1 if uses_attempt else row.attempt
+    revision = ledger.append(Requeued(row.number, message, attempt), row.number)
+    queued = replace(
+        row,
+        state="QUEUED",
+        state_message=message,
+        attempt=attempt,
+        lease_token="",
+        lease_duration_s=0.0,
+        revision=revision,
+    )
+    ledger.tx.update_trial(queued)
+    ledger.free(row.number)
+    return queued
+
+
+def finish(ledger: Ledger, row: TrialRow, outcome: Outcome, *, is_late: bool = False) -> str:
+    """Give a trial its final outcome and return its state."""
+    if row.outcome is not None:
+        ledger.add_cost(row, sign=-1.0)  # Of a lost trial that is now found.
+    revision = ledger.append(Told(row.number, outcome, is_late), row.number)
+    final = replace(
+        with_outcome(ledger.spec.problem, row, outcome),
+        lease_token="",
+        lease_duration_s=0.0,
+        late=is_late,
+        revision=revision,
+        ended_at=ledger.at,
+    )
+    ledger.tx.update_trial(final)
+    ledger.add_cost(final)
+    ledger.free(row.number)
+    return final.state
+
+
+def with_outcome(problem: Problem, row: TrialRow, outcome: Outcome) -> TrialRow:
+    """Write an outcome into a trial's row: state, message, whether it is feasible."""
+    message = ""
+    is_feasible: bool | None = None
+    match outcome:
+        case Completed(measurement):
+            state, is_feasible = "COMPLETED", problem.is_feasible(measurement.metrics)
+        case Stopped(measurement):
+            state = "STOPPED"
+            is_partial = bool(problem.check_result(measurement.metrics, partial=False))
+            is_feasible = None if is_partial else problem.is_feasible(measurement.metrics)
+        case Infeasible(text):
+            state, message, is_feasible = "INFEASIBLE", text, False
+        case Failed(text):
+            state, message = "FAILED", text
+        case Abandoned(text):
+            state, message = "ABANDONED", text
+        case _:
+            assert_never(outcome)
+    return replace(
+        row,
+        state=state,
+        state_message=message,
+        outcome=outcome_to_bytes(outcome),
+        feasible=is_feasible,
+    )
+
+
+def amend(ledger: Ledger, command: AmendTrial) -> TrialRow:
+    """Correct a final outcome; the earlier one stays in the log.
+
+    Raises:
+        PreconditionError: The trial has no final outcome yet.
+        InvalidError: The outcome does not fit the problem.
+    """
+    row = find_trial(ledger.tx, ledger.row, command.number)
+    if row.state in OPEN:
+        raise PreconditionError(f"trial {row.number} is {row.state}: tell its first result")
+    check_outcome(ledger.spec.problem, command.outcome)
+    ledger.add_cost(row, sign=-1.0)
+    event = Amended(row.number, command.outcome, command.reason)
+    revision = ledger.append(event, row.number)
+    amended = replace(
+        with_outcome(ledger.spec.problem, row, command.outcome),
+        amendments=row.amendments + 1,
+        revision=revision,
+    )
+    ledger.tx.update_trial(amended)
+    ledger.add_cost(amended)
+    ledger.complete_if_spent()
+    ledger.save()
+    return amended

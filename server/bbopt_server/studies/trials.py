@@ -1,0 +1,135 @@
+"""Trials that people create, look at, and stop."""
+
+import base64
+import hashlib
+import json
+from dataclasses import replace
+
+from bbopt.errors import InvalidError, PreconditionError, StudyNotActiveError
+from bbopt.trial import Abandoned, Enqueued, NewTrial, Provenance, StopRequested
+from bbopt_server.storage.store import StudyRow, Transaction, TrialRow
+from bbopt_server.studies.answers import TrialPage, TrialView
+from bbopt_server.studies.asking import MAX_TRIALS, new_row
+from bbopt_server.studies.commands import CreateTrial, ListTrials, StopTrial
+from bbopt_server.studies.ledger import Ledger, find_study, find_trial
+from bbopt_server.studies.records import trial_labels_to_bytes
+from bbopt_server.studies.telling import check_outcome, finish
+
+
+def create_trial(ledger: Ledger, command: CreateTrial) -> TrialRow:
+    """Enqueue a point, or record a finished observation.
+
+    Raises:
+        StudyNotActiveError: Nothing can be enqueued, or recorded, any more.
+        InvalidError: The space refuses the point, or the problem the outcome.
+    """
+    study = ledger.row
+    accepted = ("ACTIVE",) if command.outcome is None else ("ACTIVE", "COMPLETED")
+    if study.state not in accepted:
+        raise StudyNotActiveError(f"study {study.study_id} is {study.state}")
+    if study.n_trials >= MAX_TRIALS:
+        raise PreconditionError(f"study {study.study_id} has {MAX_TRIALS} trials: no more fit")
+    space = ledger.spec.problem.space
+    faults = space.check(command.parameters)
+    if faults:
+        raise InvalidError(faults)
+    if command.outcome is not None:
+        check_outcome(ledger.spec.problem, command.outcome)
+    provenance = Provenance("enqueued", data_revision=study.revision)
+    point = space.canonical(command.parameters)
+    trial = NewTrial(study.n_trials + 1, point, provenance)
+    ledger.row = replace(study, n_trials=trial.number)
+    revision = ledger.append(Enqueued(trial), trial.number)
+    row = replace(
+        new_row(ledger, trial, revision), labels=trial_labels_to_bytes(command.labels)
+    )
+    ledger.tx.insert_trial(row)
+    if command.outcome is not None:
+        finish(ledger, row, command.outcome)
+        ledger.complete_if_spent()
+    ledger.save()
+    return find_trial(ledger.tx, ledger.row, trial.number)
+
+
+def stop(ledger: Ledger, command: StopTrial) -> TrialRow:
+    """Ask the worker of a trial to stop early; abandon a trial that waits.
+
+    Raises:
+        PreconditionError: The trial is finished.
+    """
+    row = find_trial(ledger.tx, ledger.row, command.number)
+    match row.state:
+        case "ACTIVE":
+            event = StopRequested(row.number, command.reason)
+            revision = ledger.append(event, row.number)
+            row = replace(
+                row, state="STOPPING", state_message=command.reason, revision=revision
+            )
+            ledger.tx.update_trial(row)
+        case "QUEUED":
+            finish(ledger, row, Abandoned(command.reason))
+        case "STOPPING":
+            pass
+        case _:
+            raise PreconditionError(f"trial {row.number} is {row.state} already")
+    ledger.save()
+    return find_trial(ledger.tx, ledger.row, command.number)
+
+
+def list_trials(tx: Transaction, command: ListTrials) -> tuple[StudyRow, TrialPage]:
+    """Read one page of trials in order of number.
+
+    Raises:
+        InvalidError: The page token belongs to another list, or to none.
+    """
+    study = find_study(tx, command.study)
+    listing = (study.uid, sorted(command.states), command.since_revision)
+    after = read_page_token(command.page_token, listing)
+    rows = tx.trials(
+        study.key,
+        states=command.states,
+        after_number=after,
+        changed_since=command.since_revision,
+        limit=command.page_size + 1,
+    )
+    shown = rows[: command.page_size]
+    has_more = len(rows) > len(shown)
+    token = write_page_token(shown[-1].number, listing) if has_more else ""
+    views = tuple(TrialView(command.study, row) for row in shown)
+    return study, TrialPage(views, token, study.revision)
+
+
+def write_page_token(after: int, listing: object) -> str:
+    """Say where the next page of a listing begins.
+
+    Args:
+        after: The last position of this page.
+        listing: What is listed and how it is filtered, as JSON can hold it.
+    """
+    return base64.urlsafe_b64encode(f"{after}.{_digest(after, listing)}".encode()).decode()
+
+
+def read_page_token(token: str, listing: object) -> int:
+    """Read where a page begins; an empty token is the first page.
+
+    Raises:
+        InvalidError: The token was not made by ``write_page_token`` for this listing.
+    """
+    if not token:
+        return 0
+    try:
+        text = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True).decode()
+        position, _, digest = text.partition(".")
+        after = int(position) if len(position) < 20 else -1
+    except ValueError:
+        after, digest = -1, ""
+    if after < 0 or digest != _digest(after, listing):
+        raise InvalidError.of(
+            "page_token", "must be the next_page_token of the same request, or empty"
+        )
+    return after
+
+
+def _digest(after: int, listing: object) -> str:
+    content = json.dumps([after, listing], sort_keys=True).encode()
+    return hashlib.blake2b(content, digest_size=8, person=b"bbopt page").hexdigest()

@@ -1,13 +1,24 @@
 """Acquisition functions: what a candidate is worth, in closed form with its gradient."""
 
+from bbopt.acquisition.constrained import SumOfLogs, constrained, search_for_feasibility
 from bbopt.acquisition.ensemble import incumbent_value
 from bbopt.acquisition.integrated_expected_improvement import IntegratedLogExpectedImprovement
 from bbopt.acquisition.log_expected_improvement import LogExpectedImprovement
+from bbopt.acquisition.log_feasibility import LogProbabilityOfFeasibility, LogVariance
+from bbopt.acquisition.log_success import LogProbabilityOfSuccess
+from bbopt.acquisition.posterior_mean import PosteriorMean
 from bbopt.acquisition.protocol import Acquisition
 
 __all__ = [
     "Acquisition",
     "IntegratedLogExpectedImprovement",
     "LogExpectedImprovement",
+    "LogProbabilityOfFeasibility",
+    "LogProbabilityOfSuccess",
+    "LogVariance",
+    "PosteriorMean",
+    "SumOfLogs",
+    "constrained",
     "incumbent_value",
+    "search_for_feasibility",
 ]

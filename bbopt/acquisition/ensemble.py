@@ -6,7 +6,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from bbopt.gp import GPModel, Posterior
+from bbopt.gp import GPModel
 from bbopt.numerics import logsumexp_with_weights
 
 CHUNK_ENTRIES: Final = 2**22
@@ -28,21 +28,18 @@ def mix(log_values: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
     return logsumexp_with_weights(log_values + log_weights[:, None], 0)
 
 
-def value_in_chunks(
-    value: Callable[[Tensor], Tensor], X: Tensor, posterior: Posterior
-) -> Tensor:
+def value_in_chunks(value: Callable[[Tensor], Tensor], X: Tensor, *, n_per_row: int) -> Tensor:
     """Evaluate many rows without letting temporaries grow beyond some tens of megabytes.
 
     Args:
         value: Maps rows ``(k, D)`` to ``(k,)``.
         X: Shape ``(n, D)``.
-        posterior: Gives the number of covariances per row.
+        n_per_row: Numbers that one row needs, usually ``posterior.n_covariances``.
 
     Returns:
         Shape ``(n,)``.
     """
-    per_row = max(1, posterior.n * posterior.n_members)
-    size = max(64, CHUNK_ENTRIES // per_row)
+    size = max(64, CHUNK_ENTRIES // max(1, n_per_row))
     if len(X) <= size:
         return value(X)
     return torch.cat([value(part) for part in X.split(size)])

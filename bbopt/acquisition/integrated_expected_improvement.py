@@ -75,6 +75,8 @@ class IntegratedLogExpectedImprovement:
         )  # (E, n + p, S)
         inverse = extended.inverse_factor
         self._alphas = torch.bmm(inverse.mT, torch.bmm(inverse, centred))  # (E, n + p, S)
+        # A row costs its covariances and, per member, a score for every fantasy.
+        self._n_per_row = extended.n_covariances + extended.n_members * n_fantasies
         self._constant = now.mean_constant[:, None, None]
         # K_f alpha = (y - m) - noise alpha gives the conditional means at the pending rows.
         learned = fantasies - noise[:, None, None] * self._alphas[:, now.n :]
@@ -82,7 +84,7 @@ class IntegratedLogExpectedImprovement:
 
     def value(self, X: Tensor) -> Tensor:
         """Evaluate rows of shape ``(n, D)``; returns ``(n,)`` in log standardized units."""
-        return value_in_chunks(self._value, X, self._posterior)
+        return value_in_chunks(self._value, X, n_per_row=self._n_per_row)
 
     def _value(self, X: Tensor) -> Tensor:
         z, sd, _ = self._standard_scores(X)

@@ -33,7 +33,7 @@ class LogExpectedImprovement:
 
     def value(self, X: Tensor) -> Tensor:
         """Evaluate rows of shape ``(n, D)``; returns ``(n,)`` in log standardized units."""
-        return value_in_chunks(self._value, X, self._posterior)
+        return value_in_chunks(self._value, X, n_per_row=self._posterior.n_covariances)
 
     def _value(self, X: Tensor) -> Tensor:
         mean, variance = self._posterior.predict(self._map.features(X))

@@ -38,6 +38,8 @@ Array = NDArray[np.float64]
 N_QUADRATURE: Final = 15
 """Gauss-Hermite nodes for moments through the inverse warp; exact where the warp is linear."""
 NODES, NODE_WEIGHTS = roots_hermitenorm(N_QUADRATURE)
+LARGEST_VALUE: Final = 1e300
+"""Larger magnitudes count as this, so that differences and ranges of values stay finite."""
 NEGLIGIBLE_WEIGHT: Final = 1e-4
 """Members below this share of the evidence are left out of searches: half the cost, and their
 improvement would have to be ten thousand times larger to matter."""
@@ -197,7 +199,7 @@ class GPModel:
         if not (np.isfinite(sds).all() and (sds >= 0.0).all()):
             raise ValueError("noise deviations must be finite and not negative")
         self._X = np.concatenate([self._X, rows])
-        self._y = np.concatenate([self._y, values])
+        self._y = np.concatenate([self._y, np.clip(values, -LARGEST_VALUE, LARGEST_VALUE)])
         self._noise_sd = np.concatenate([self._noise_sd, sds])
 
     # ------------------------------------------------------------------ hyperparameters

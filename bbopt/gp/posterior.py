@@ -225,6 +225,11 @@ class Posterior:
         return len(self.members.kernels)
 
     @property
+    def n_covariances(self) -> int:
+        """Number of covariances that one query point needs."""
+        return self.n_members * self.n
+
+    @property
     def jitter(self) -> Tensor:
         """What was added to each member's diagonal beyond its noise, shape ``(E,)``."""
         return self._jitter

@@ -3,7 +3,7 @@
 Objectives: the worse half of the values is replaced by what a normal sample of the same ranks
 would look like, so that one terrible trial does not flatten everything near the best; the better
 half stays linear; then all is standardised. Constraints keep zero at zero, because zero is where
-feasibility starts. Values of any finite magnitude are accepted (1e300, 1e-300, all equal).
+feasibility starts. Values up to 1e300 in magnitude are accepted, however small or equal they are.
 """
 
 from dataclasses import dataclass
@@ -92,7 +92,8 @@ class BilogWarp:
 
     def forward(self, y: Array) -> Array:
         """Map metric values to targets."""
-        return np.sign(y) * np.log1p(np.abs(y / self.unit)) / self.scale
+        relative = _relative(y, 0.0, self.unit)
+        return np.sign(relative) * np.log1p(np.abs(relative)) / self.scale
 
     def inverse(self, w: Array) -> Array:
         """Map targets back to metric values; infinite where the double range ends."""
@@ -101,7 +102,7 @@ class BilogWarp:
 
     def slope(self, y: Array) -> Array:
         """Return the derivative at each value."""
-        return 1.0 / (1.0 + np.abs(y / self.unit)) / self.scale / self.unit
+        return 1.0 / (1.0 + np.abs(_relative(y, 0.0, self.unit))) / self.scale / self.unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +181,11 @@ def fit_bilog(y: Array) -> BilogWarp:
         y: Finite constraint values, feasible when ``<= 0``, shape ``(n,)``.
     """
     magnitudes = np.abs(y[y != 0.0])
-    unit = float(np.median(magnitudes)) if len(magnitudes) else 1.0
-    with np.errstate(over="ignore"):
-        w = np.sign(y) * np.log1p(np.minimum(np.abs(y / unit), 1e300))
-    _, scale = _mean_and_scale(w)
+    # Not below 1e-12 of the largest value: the logarithm would see nothing but the outliers.
+    unit = (
+        max(float(np.median(magnitudes)), 1e-12 * magnitudes.max()) if len(magnitudes) else 1.0
+    )
+    _, scale = _mean_and_scale(BilogWarp(unit, 1.0).forward(y))
     return BilogWarp(unit, scale)
 
 

@@ -4,6 +4,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from bbopt.numerics.sobol import POOL_SIZE, shifted_sobol
 from bbopt.search.space import SearchSpace
@@ -13,6 +14,8 @@ LOCAL_SCALES: Final = (-3.0, -0.7)
 """Exponents of ten of the perturbations, 0.001 to 0.2 of the cube."""
 COLUMNS_MOVED: Final = 20
 """Expected number of columns that a perturbation moves in high dimension."""
+TREE_FROM: Final = 32
+"""Rows from which building a tree of the taken rows pays."""
 SEPARATION: Final = 1e-6
 """Rows closer than this in every column are the same point."""
 
@@ -100,9 +103,10 @@ def choose_starts(values: Array, n: int, rng: np.random.Generator) -> NDArray[np
 
 def is_taken(X: Array, taken: Array) -> NDArray[np.bool_]:
     """Say which rows are within 1e-6 of a taken row in every column, ``(n,)``."""
-    out = np.zeros(len(X), dtype=np.bool_)
-    if not len(taken):
-        return out
-    for i, row in enumerate(X):
-        out[i] = bool((np.abs(taken - row).max(axis=1) < SEPARATION).any())
-    return out
+    if not len(taken) or not len(X):
+        return np.zeros(len(X), dtype=np.bool_)
+    if len(X) <= TREE_FROM:
+        nearest = [np.abs(taken - row).max(axis=1).min() for row in X]
+        return np.array(nearest) < SEPARATION
+    found, _ = cKDTree(taken).query(X, p=np.inf, distance_upper_bound=SEPARATION)
+    return np.isfinite(found)

@@ -16,6 +16,9 @@ Value = Callable[[Array], Array]
 MAX_NEIGHBOURS: Final = 256
 """Neighbours looked at per row and round; of more, a random choice."""
 
+REACH: Final = 256
+"""Longest move on an ordered column, in levels; single steps alone would crawl over a thousand."""
+
 
 def n_configurations(space: SearchSpace) -> float:
     """Return the number of combinations of levels: infinite with a continuous column."""
@@ -84,7 +87,7 @@ def improve_by_moves(
 
 
 def _some_neighbours(space: SearchSpace, x: Array, rng: np.random.Generator) -> Array:
-    rows = space.neighbours(x)
+    rows = space.neighbours(x, reach=REACH)
     if len(rows) <= MAX_NEIGHBOURS:
         return rows
     return rows[np.sort(rng.choice(len(rows), MAX_NEIGHBOURS, replace=False))]

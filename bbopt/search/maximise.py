@@ -238,7 +238,8 @@ class _Search:
             ]
         )
         values = self.value(candidates)
-        chosen = choose_starts(values, self.settings.n_starts, self.rng)
+        n_starts = self.settings.n_starts * (2 if self._is_mixed_or_discrete() else 1)
+        chosen = choose_starts(values, n_starts, self.rng)
         chosen = np.union1d(chosen, np.arange(len(self._canonical(extra))))
         chosen = np.union1d(chosen, self._best_of_each_configuration(candidates, values))
         X, found = self._climb(candidates[chosen], values[chosen])
@@ -251,6 +252,9 @@ class _Search:
         if result is not None and result.x is not top and not _is_same(result.x, top):
             result = self._jittered(top, result)
         return result or self._any_free_row()
+
+    def _is_mixed_or_discrete(self) -> bool:
+        return any(column.n_levels > 0 for column in self.space.columns)
 
     def _canonical(self, X: Array) -> Array:
         if not len(X):
@@ -338,10 +342,12 @@ class _Search:
         self, rows: Array, values: Array, optima: Array | None = None
     ) -> Found | None:
         """Return the first row that is not taken, or ``None``."""
-        for row, value in zip(rows, values, strict=True):
-            if not is_taken(row[None], self.taken)[0]:
-                kept = row[None] if optima is None else optima
-                return Found(row, float(value), kept)
+        for part in (slice(0, 1), slice(1, None)):  # nearly always the very first row is free
+            free = np.nonzero(~is_taken(rows[part], self.taken))[0]
+            if len(free):
+                row = rows[part][free[0]]
+                value = float(values[part][free[0]])
+                return Found(row, value, row[None] if optima is None else optima)
         return None
 
     def _jittered(self, top: Array, second: Found) -> Found:

@@ -64,6 +64,9 @@ class SearchSpace(Protocol):
         """Project continuous columns on the polytope and the cube, ``(n, D)``."""
         ...
 
-    def neighbours(self, x: Array) -> Array:
-        """Return the canonical feasible rows one discrete move away from a row, ``(m, D)``."""
+    def neighbours(self, x: Array, *, reach: int = 1) -> Array:
+        """Return the canonical feasible rows one discrete move away from a row, ``(m, D)``.
+
+        Ordered columns move by 1, 4, 16, ... levels up to ``reach``, both ways.
+        """
         ...

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+import torch
+from botorch.acquisition.analytic import LogExpectedImprovement as TheirLogEI
+from botorch.models import SingleTaskGP
+from gpytorch.kernels import MaternKernel, RBFKernel, ScaleKernel
+from scipy.stats import norm
+
+from bbopt.acquisition import LogExpectedImprovement, incumbent_value
+from bbopt.acquisition.ensemble import value_in_chunks
+from bbopt.gp import GPModel, GPSettings, Kernel, WarpKind
+from bbopt.numerics import stream
+from tests.unit.search.fake_spaces import continuous
+
+
+def model_of(n: int, *kernels: Kernel, noise: float = 0.05) -> GPModel:
+    rng = stream(n, "log ei")
+    X = rng.random((n, 3))
+    y = np.sin(5.0 * X).sum(1) + noise * rng.standard_normal(n)
+    model = GPModel((continuous(),) * 3, GPSettings(kernels=kernels, warp=WarpKind.STANDARDISE))
+    model.observe(X, y)
+    model.refit()
+    return model
+
+
+@pytest.mark.parametrize("kernel", list(Kernel))
+def test_it_agrees_with_botorch(kernel: Kernel) -> None:
+    model = model_of(25, kernel)
+    theta = torch.from_numpy(model.hyperparameters.theta[0])
+    base = (
+        RBFKernel(ard_num_dims=3) if kernel is Kernel.RBF else MaternKernel(2.5, ard_num_dims=3)
+    )
+    covariance = ScaleKernel(base)
+    y = model.posterior.y.clone()
+    theirs = SingleTaskGP(
+        torch.from_numpy(model.X), y[:, None], covar_module=covariance, outcome_transform=None
+    ).double()
+    base.lengthscale = theta[:3].exp()
+    covariance.outputscale = theta[4].exp()
+    theirs.likelihood.noise_covar.raw_noise_constraint = type(
+        theirs.likelihood.noise_covar.raw_noise_constraint
+    )(1e-8)
+    theirs.likelihood.noise = theta[3].exp()
+    theirs.mean_module.constant = model.posterior.mean_constant[0].clone()
+    theirs.eval()
+    best = float(y.max())
+    Q = torch.from_numpy(stream(0, "queries").random((200, 3)))
+    with torch.no_grad():
+        expected = TheirLogEI(theirs, best_f=best)(Q[:, None, :])
+    torch.testing.assert_close(
+        LogExpectedImprovement(model, best).value(Q), expected, rtol=1e-6, atol=1e-6
+    )
+
+
+def test_the_ensemble_is_the_weighted_mean_of_improvements() -> None:
+    model = model_of(15, Kernel.MATERN52, Kernel.RBF)
+    assert model.weights.min() > 1e-3
+    Q = torch.from_numpy(stream(1, "queries").random((50, 3)))
+    mean, variance = (t.numpy() for t in model.posterior.predict(Q))
+    sd = np.sqrt(variance)
+    best = float(model.posterior.y.max())
+    z = (mean - best) / sd
+    improvement = sd * (norm.pdf(z) + z * norm.cdf(z))
+    expected = np.log(model.weights @ improvement)
+    value = LogExpectedImprovement(model, best).value(Q).numpy()
+    is_safe = improvement.min(0) > 1e-8  # where the plain formula has digits
+    assert is_safe.sum() > 10
+    np.testing.assert_allclose(value[is_safe], expected[is_safe], rtol=1e-6, atol=1e-6)
+
+
+def test_chunks_do_not_change_the_value() -> None:
+    model = model_of(15, Kernel.RBF)
+    acquisition = LogExpectedImprovement(model, 0.0)
+    Q = torch.from_numpy(stream(1, "chunks").random((300, 3)))
+    parts: list[int] = []
+
+    def spy(X: torch.Tensor) -> torch.Tensor:
+        parts.append(len(X))
+        return acquisition.value(X)
+
+    value = value_in_chunks(spy, Q, n_per_row=2**17)
+    assert parts == [64, 64, 64, 64, 44]
+    torch.testing.assert_close(value, acquisition.value(Q), rtol=1e-9, atol=1e-9)
+
+
+def test_a_noisy_incumbent_is_the_best_mean_and_a_clean_one_the_best_value() -> None:
+    model = model_of(25, Kernel.MATERN52, Kernel.RBF, noise=0.5)
+    clean = incumbent_value(model, is_noisy=False)
+    noisy = incumbent_value(model, is_noisy=True)
+    assert clean.tolist() == [float(model.posterior.y.max())] * 2
+    expected = model.posterior.predict(torch.from_numpy(model.X))[0].amax(1)
+    torch.testing.assert_close(noisy, expected, rtol=1e-9, atol=1e-9)
+    assert bool((noisy < clean).all())
+
+
+def test_there_is_no_incumbent_without_data() -> None:
+    with pytest.raises(ValueError, match="no incumbent"):
+        incumbent_value(GPModel((continuous(),)), is_noisy=False)
+
+
+def test_a_negligible_kernel_is_left_out_and_does_not_matter() -> None:
+    rng = stream(5, "negligible")
+    X = rng.random((50, 3))
+    model = GPModel((continuous(),) * 3, GPSettings(warp=WarpKind.STANDARDISE))
+    model.observe(X, np.sin(3.0 * X).sum(1))
+    model.refit()
+    assert model.weights.min() < 1e-4
+    both = LogExpectedImprovement(model, torch.tensor([0.3, 0.2], dtype=torch.float64))
+    alone = GPModel(
+        (continuous(),) * 3, GPSettings(kernels=(Kernel.RBF,), warp=WarpKind.STANDARDISE)
+    )
+    alone.observe(X, np.sin(3.0 * X).sum(1))
+    alone.refit()
+    Q = torch.from_numpy(rng.random((20, 3)))
+    torch.testing.assert_close(
+        both.value(Q), LogExpectedImprovement(alone, 0.2).value(Q), rtol=1e-6, atol=1e-6
+    )

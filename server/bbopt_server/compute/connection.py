@@ -90,8 +90,8 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """Whether the process still lives, as far as is known."""
-        return not self._reading.done()
+        """Whether the process still lives and speaks."""
+        return not self._reading.done() and self._process.poll() is None
 
     async def lost(self) -> None:
         """Wait until the process is gone."""
@@ -137,7 +137,7 @@ class Connection:
             await self._writer.wait_closed()
 
     async def _next(self, limit_s: float) -> compute_pb2.ComputeReply:
-        if not self.is_open:
+        if self._reading.done():
             raise ProcessLostError(self._lost)
         self._answer = asyncio.get_running_loop().create_future()
         try:

@@ -83,6 +83,7 @@ class Codec:
         self._periodic = np.asarray([column.periodic for column in self.columns])
         self._decoders = [_decoder_of(parameter) for parameter in self.parameters]
         self._encoders = [_encoder_of(parameter) for parameter in self.parameters]
+        self._lowest = np.asarray([[_lowest_level(parameter) for parameter in self.parameters]])
         self._sampler: PolytopeSampler | None = None
 
     @property
@@ -97,7 +98,7 @@ class Codec:
             InvalidError: An active parameter is missing or a value cannot be read. Full
                 checks are ``Space.check``'s.
         """
-        levels = np.zeros((1, self.dim))
+        levels = self._lowest.copy()
         active = self.space.active_names(parameters)
         violations = []
         for j, parameter in enumerate(self.parameters):
@@ -318,6 +319,12 @@ def _encoder_of(parameter: Parameter) -> Callable[[ParamValue], float]:
         return lambda value: min(max(_finite(value), low), high)
     numbers = {value: float(k) for k, value in enumerate(choices_of(parameter))}
     return lambda value: numbers[value]
+
+
+def _lowest_level(parameter: Parameter) -> float:
+    """Return a level that every scale can transform, for parameters that are not active."""
+    is_continuous = isinstance(parameter, Float) and parameter.step is None
+    return parameter.low if is_continuous else 0.0
 
 
 def _finite(value: ParamValue) -> float:

@@ -1,0 +1,450 @@
+"""``Optimizer``: the pure ask-tell object.
+
+It is a problem, a strategy, a seed and a log of what happened; nothing else. The same log gives
+the same suggestions, in a script, in a server's compute process, after a crash.
+
+Two ways to use it. A script calls ``ask`` and ``tell``, and the optimizer writes its own log. A
+server keeps the log itself: it calls ``suggest``, which commits nothing, writes the answer into
+the store (which numbers trials) and hands every stored event to ``fold``. The strategy's state
+is adopted only from a folded ``Asked`` event, so a live optimizer and one that was rebuilt from
+the log are equal to the last bit.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bbopt.errors import (
+    InvalidError,
+    NotFoundError,
+    SpecError,
+    TrialFinishedError,
+    UnsupportedError,
+)
+from bbopt.problem import Problem
+from bbopt.space import Codec, ParamValue
+from bbopt.specs import NAMES, find_unsupported
+from bbopt.strategies import (
+    Recommendation,
+    Status,
+    Strategy,
+    StrategyContext,
+    build,
+    capabilities_of,
+    recommend_measured,
+    spec_of,
+)
+from bbopt.trial import (
+    Amended,
+    Asked,
+    Columns,
+    Enqueued,
+    Event,
+    Leased,
+    Log,
+    NewTrial,
+    Predicted,
+    Provenance,
+    StrategyState,
+    Suggestion,
+    Told,
+    Trial,
+    TrialState,
+)
+from bbopt.trial.told import ToldOutcome, outcome_of
+
+SUCCESSFUL = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.INFEASIBLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Suggested:
+    """The answer to ``suggest``: to be stored as an ``Asked`` event, or dropped."""
+
+    suggestions: tuple[Suggestion, ...]
+    """At most as many as were asked for."""
+    state: StrategyState
+    """The strategy's state after this ask; belongs into the ``Asked`` event."""
+    space_exhausted: bool
+    """Fewer points than asked for, because every point of a discrete space has been taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model expects of a trial at one point."""
+
+    metrics: Mapping[str, Predicted]
+    """The objective and every measured constraint, in the user's units."""
+    probability_feasible: float
+    """Probability that all metric constraints hold and the trial does not crash."""
+
+
+class Optimizer:
+    """Ask for points, tell what they measured.
+
+    Not safe for threads.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        strategy: object | None = None,
+        seed: int = 0,
+        *,
+        device: str = "cpu",
+    ) -> None:
+        """Start with an empty log.
+
+        Args:
+            problem: What is sought.
+            strategy: Settings (a ``StrategySpec``, or those of a plug-in) or a name; ``None``
+                is ``auto``.
+            seed: Of all randomness, in ``[0, 2**64)``.
+            device: Where models live: ``cpu``, ``cuda``, ``cuda:<index>`` or ``auto``.
+
+        Raises:
+            SpecError: There is no such strategy, or the seed is out of range.
+            UnsupportedError: The strategy cannot handle the problem.
+        """
+        if not 0 <= seed < 2**64:
+            raise SpecError.of("seed", f"must be in [0, 2**64), not {seed}")
+        self.problem = problem
+        self.spec = spec_of(strategy)
+        self.seed = seed
+        violations = find_unsupported(
+            problem, capabilities_of(self.spec), name=_name_of(self.spec)
+        )
+        if violations:
+            raise UnsupportedError(violations)
+        self.log = Log()
+        """Everything that happened, in order."""
+        codec = Codec(problem.space)
+        self._columns = Columns(problem, codec)
+        self._context = StrategyContext(problem, codec, self._columns, seed, device)
+        self._strategy = build(self._context, self.spec)
+        self._committed: StrategyState | None = None
+        self._proposed: StrategyState | None = None
+        self._must_rebuild = False
+        self._revision = 0
+
+    # ------------------------------------------------------------------ the user's verbs
+
+    @property
+    def trials(self) -> Mapping[int, Trial]:
+        """Every trial by number."""
+        return self.log.trials
+
+    def ask(self, n: int = 1) -> list[Trial]:
+        """Hand out trials to evaluate: enqueued ones first, then the strategy's.
+
+        Args:
+            n: How many.
+
+        Returns:
+            At most ``n`` trials; fewer when the strategy needs results first, when every point
+            of a discrete space has been taken, or when the budget is spent.
+        """
+        _check_count(n)
+        queued = [t for t in self.trials.values() if t.state is TrialState.QUEUED][:n]
+        for trial in queued:
+            self.fold([Leased(trial.number, "", trial.attempt)])
+        numbers = [trial.number for trial in queued]
+        n_new = self._n_affordable(n - len(queued))
+        if n_new > 0:
+            suggested = self.suggest(n_new)
+            first = len(self.trials) + 1
+            new = tuple(
+                NewTrial(number, suggestion.parameters, suggestion.provenance)
+                for number, suggestion in enumerate(suggested.suggestions, first)
+            )
+            if new:
+                self.fold([Asked(new, suggested.state)])
+                numbers += [trial.number for trial in new]
+        return [self.trials[number] for number in numbers]
+
+    def tell(self, trial: Trial | int, outcome: ToldOutcome) -> None:
+        """Record how a trial ended.
+
+        Args:
+            trial: The trial or its number.
+            outcome: Values by metric name, each a number, a ``(mean, sd)`` pair or a ``Value``;
+                a bare number where there is only one metric; or an ``Outcome`` such as
+                ``Failed("out of memory")``. A value that is NaN or infinite means that the
+                trial failed.
+
+        Raises:
+            NotFoundError: There is no such trial.
+            InvalidError: A metric is unknown or missing, or a value is not a number.
+            TrialFinishedError: The trial already has another outcome; use ``amend``.
+        """
+        known = self._trial(trial)
+        result = outcome_of(self.problem, outcome)
+        if known.outcome is not None:
+            if known.outcome == result:
+                return
+            raise TrialFinishedError(
+                f"trial {known.number} is {known.state.value}; amend() corrects a result"
+            )
+        self.fold([Told(known.number, result)])
+
+    def amend(self, trial: Trial | int, outcome: ToldOutcome, message: str = "") -> None:
+        """Correct the outcome of a finished trial.
+
+        Args:
+            trial: The trial or its number.
+            outcome: As for ``tell``.
+            message: Why.
+
+        Raises:
+            NotFoundError: There is no such trial.
+            InvalidError: The trial has no outcome yet, or the new one is wrong.
+        """
+        known = self._trial(trial)
+        if known.outcome is None:
+            raise InvalidError.of("trial", f"trial {known.number} has no result to amend")
+        self.fold([Amended(known.number, outcome_of(self.problem, outcome), message)])
+
+    def enqueue(self, parameters: Mapping[str, ParamValue]) -> Trial:
+        """Put a point in the queue; the next ``ask`` hands it out.
+
+        Raises:
+            InvalidError: The point is not in the space.
+        """
+        number = len(self.trials) + 1
+        provenance = Provenance("enqueued", data_revision=self._revision)
+        point = self._point(parameters)
+        self.fold([Enqueued(NewTrial(number, point, provenance))])
+        return self.trials[number]
+
+    def best(self) -> Trial | None:
+        """Return the trial with the best measured feasible value; ``None`` if there is none."""
+        found = recommend_measured(self._columns)
+        return None if found is None else self.trials[found.number]
+
+    def recommend(self) -> Trial | None:
+        """Return the evaluated trial to deploy; ``None`` while nothing feasible is known.
+
+        With noisy metrics this is the one the model expects to be best, which need not be the
+        one that measured best.
+        """
+        found = self.recommendation()
+        return None if found is None else self.trials[found.number]
+
+    def recommendation(self) -> Recommendation | None:
+        """Return the number of the trial to deploy and how it was chosen."""
+        return self._settled().recommend()
+
+    def predict(self, points: Sequence[Mapping[str, ParamValue]]) -> list[Prediction]:
+        """Predict metrics at points, in the user's units.
+
+        Raises:
+            InvalidError: A point is not in the space.
+            UnsupportedError: The strategy has no model.
+            PreconditionError: There are too few results for a model yet.
+        """
+        codec = self._context.codec
+        rows = [codec.encode(self._point(point)) for point in points]
+        predicted = self._settled().predict(np.array(rows).reshape(-1, codec.dim))
+        return [
+            Prediction(
+                {
+                    name: Predicted(float(moments.mean[i]), float(moments.sd[i]))
+                    for name, moments in predicted.metrics.items()
+                },
+                float(predicted.probability_feasible[i]),
+            )
+            for i in range(len(rows))
+        ]
+
+    # ------------------------------------------------------------------ the server's verbs
+
+    @property
+    def revision(self) -> int:
+        """How many events have been folded: the log position that answers have seen."""
+        return self._revision
+
+    def fold(self, events: Iterable[Event | None]) -> None:
+        """Take over what happened, in log order.
+
+        Args:
+            events: The next events of the log. ``None`` stands for an event that concerns only
+                the service (a study was paused); it counts in ``revision`` and does nothing.
+
+        Raises:
+            DataLossError: An event cannot follow those before it.
+        """
+        for event in events:
+            if event is not None:
+                self.log.append(event)
+                self._columns.fold(event)
+                if isinstance(event, Asked) and event.state is not None:
+                    self._commit(event.state)
+            self._revision += 1
+
+    def suggest(self, n: int, *, time_left_s: float | None = None) -> Suggested:
+        """Compute suggestions and commit nothing.
+
+        Called twice without an ``Asked`` event in between, it starts from the same state twice.
+
+        Args:
+            n: How many points.
+            time_left_s: Seconds until the caller gives up; ``None`` for no deadline. A shorter
+                search than usual is recorded in the suggestions' provenance.
+
+        Returns:
+            The suggestions and the strategy's state after them.
+        """
+        _check_count(n)
+        strategy = self._settled()
+        own = self._columns
+        if strategy.n_told < len(own.X):
+            self._tell_new_rows(strategy)
+        suggestions = strategy.ask(n, time_left_s=time_left_s)
+        self._proposed = strategy.state()
+        stamped = tuple(
+            replace(s, provenance=replace(s.provenance, data_revision=self._revision))
+            for s in suggestions
+        )
+        is_exhausted = len(stamped) < n and strategy.status() is Status.EXHAUSTED
+        return Suggested(stamped, self._proposed, is_exhausted)
+
+    # ------------------------------------------------------------------ state
+
+    def _commit(self, state: StrategyState) -> None:
+        if self._proposed is not None and state.equals(self._proposed):
+            self._committed, self._proposed = self._proposed, None
+        elif self._committed is None or not state.equals(self._committed):
+            self._committed = state
+            self._must_rebuild = True
+
+    def _settled(self) -> Strategy:
+        """Return the strategy at the last committed state."""
+        if self._must_rebuild or self._proposed is not None:
+            self._strategy = build(self._context, self.spec, self._committed)
+            self._must_rebuild, self._proposed = False, None
+        return self._strategy
+
+    def _tell_new_rows(self, strategy: Strategy) -> None:
+        numbers = self._columns.numbers
+        for row in range(strategy.n_told, len(numbers)):
+            generator = self.trials[int(numbers[row])].provenance.generator
+            is_foreign = generator in ("enqueued", "fallback")
+            (strategy.inject if is_foreign else strategy.tell)(range(row, row + 1))
+
+    # ------------------------------------------------------------------ small parts
+
+    def _n_affordable(self, n: int) -> int:
+        """Return how many of ``n`` more trials the budget allows to hand out."""
+        budget = self.problem.budget
+        outcomes = [trial.state for trial in self.trials.values()]
+        if budget.cost is not None and self._cost() >= budget.cost:
+            return 0
+        if budget.trials is None:
+            return n
+        n_used = sum(state in SUCCESSFUL or not state.is_final for state in outcomes)
+        return min(n, max(0, budget.trials - n_used))
+
+    def _cost(self) -> float:
+        metric = self.problem.cost
+        if metric is None:
+            return 0.0
+        measurements = [
+            getattr(trial.outcome, "measurement", None) for trial in self.trials.values()
+        ]
+        return math.fsum(
+            measurement.metrics[metric.name].value
+            for measurement in measurements
+            if measurement is not None and metric.name in measurement.metrics
+        )
+
+    def _trial(self, trial: Trial | int) -> Trial:
+        number = trial if isinstance(trial, int) else trial.number
+        if number not in self.trials:
+            raise NotFoundError(f"there is no trial {number}")
+        return self.trials[number]
+
+    def _point(self, parameters: Mapping[str, ParamValue]) -> Mapping[str, ParamValue]:
+        violations = self.problem.space.check(parameters)
+        if violations:
+            raise InvalidError(violations)
+        return self.problem.space.canonical(parameters)
+
+
+def _check_count(n: int) -> None:
+    if n < 1:
+        raise InvalidError.of("n", f"must be at least 1, not {n}")
+
+
+def _name_of(spec: object) -> str:
+    names = [name for name, kind in NAMES.items() if type(spec) is kind]
+    return names[0] if names else type(spec).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A suggestion that a replay did not reproduce."""
+
+    number: int
+    """The trial."""
+    recorded: Mapping[str, ParamValue]
+    replayed: Mapping[str, ParamValue] | None
+    """``None``: the replay suggested fewer points."""
+
+
+def replay(
+    problem: Problem,
+    strategy: object | None,
+    seed: int,
+    events: Sequence[Event | None],
+    *,
+    device: str = "cpu",
+) -> list[Mismatch]:
+    """Compute every suggestion of a recorded log again and compare, bit for bit.
+
+    Points that were enqueued, given by a fallback or shaped by a deadline are recorded, not
+    computed again. A suggestion is recomputed from the events that it had seen
+    (``Provenance.data_revision``), which need not be all before the ask that recorded it.
+
+    Args:
+        problem: The study's.
+        strategy: The study's.
+        seed: The study's.
+        events: The whole log in order; ``None`` for an event that concerns only the service.
+        device: The study's.
+
+    Returns:
+        Every trial whose parameters came out different; empty for a faithful replay.
+    """
+    live = Optimizer(problem, strategy, seed, device=device)
+    mismatches: list[Mismatch] = []
+    for trials in _recorded_asks(events):
+        revision = trials[0].provenance.data_revision
+        optimizer = live
+        if revision < live.revision:
+            optimizer = Optimizer(problem, strategy, seed, device=device)
+        optimizer.fold(events[optimizer.revision : revision])
+        answers = optimizer.suggest(len(trials)).suggestions
+        for index, trial in enumerate(trials):
+            replayed = answers[index].parameters if index < len(answers) else None
+            if replayed is None or dict(replayed) != dict(trial.parameters):
+                mismatches.append(Mismatch(trial.number, trial.parameters, replayed))
+    return mismatches
+
+
+def _recorded_asks(events: Sequence[Event | None]) -> list[list[NewTrial]]:
+    """Group the trials that one computation suggested; leave out what is not recomputed.
+
+    Several asks that were answered by one computation carry the same state.
+    """
+    asks: list[list[NewTrial]] = []
+    last: StrategyState | None = None
+    for event in events:
+        if not isinstance(event, Asked) or event.state is None or not event.trials:
+            continue
+        if last is not None and event.state.equals(last):
+            asks[-1] += event.trials
+        else:
+            asks.append(list(event.trials))
+        last = event.state
+    return [trials for trials in asks if not any(t.provenance.degraded_from for t in trials)]

@@ -1,0 +1,37 @@
+"""Strategies: what an ask runs, their protocol and their registry."""
+
+from bbopt.strategies.recommendation import recommend_measured
+from bbopt.strategies.registry import (
+    BUILDERS,
+    Plugin,
+    build,
+    capabilities_of,
+    plugins,
+    spec_of,
+)
+from bbopt.strategies.strategy import (
+    Builder,
+    Moments,
+    Predictions,
+    Recommendation,
+    Status,
+    Strategy,
+    StrategyContext,
+)
+
+__all__ = [
+    "BUILDERS",
+    "Builder",
+    "Moments",
+    "Plugin",
+    "Predictions",
+    "Recommendation",
+    "Status",
+    "Strategy",
+    "StrategyContext",
+    "build",
+    "capabilities_of",
+    "plugins",
+    "recommend_measured",
+    "spec_of",
+]

@@ -1,0 +1,131 @@
+"""Strategies that never look at results: uniform random points and a Sobol sequence.
+
+They are the baselines that every other method must beat, the start of every model, and what
+remains when a model cannot answer.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from bbopt.errors import UnsupportedError
+from bbopt.specs import CAPABILITIES, Capabilities, RandomSpec, SobolSpec
+from bbopt.strategies.candidates import Supply
+from bbopt.strategies.recommendation import recommend_measured
+from bbopt.strategies.saved import read_scalars
+from bbopt.strategies.strategy import (
+    Array,
+    Predictions,
+    Recommendation,
+    Status,
+    StrategyContext,
+)
+from bbopt.trial import Provenance, StrategyState, Suggestion
+
+
+class _ModelFree(ABC):
+    """What the two have in common: one counter, and nothing learned."""
+
+    name: ClassVar[str]
+
+    def __init__(self, context: StrategyContext, state: StrategyState | None) -> None:
+        scalars = read_scalars(state, self.name)
+        self._context = context
+        self._supply = Supply(context)
+        self._counter = int(scalars.get("counter", 0))
+        self._n_told = int(scalars.get("n_told", 0))
+        self._status = Status.RUNNING
+
+    @property
+    def n_told(self) -> int:
+        """Rows of the columns that have been told."""
+        return self._n_told
+
+    def ask(self, n: int, *, time_left_s: float | None = None) -> list[Suggestion]:
+        """Suggest the next ``n`` points; always fast enough for any deadline."""
+        del time_left_s
+        rows = self._take(n)
+        self._status = Status.RUNNING if len(rows) == n else Status.EXHAUSTED
+        return suggestions(self._context, rows, self.name)
+
+    @abstractmethod
+    def _take(self, n: int) -> Array:
+        """Return the next rows and move the counter on."""
+
+    def tell(self, rows: range) -> None:
+        """Count the rows."""
+        self._n_told = rows.stop
+
+    def inject(self, rows: range) -> None:
+        """Count the rows."""
+        self._n_told = rows.stop
+
+    def recommend(self) -> Recommendation | None:
+        """Choose the best measured feasible trial."""
+        return recommend_measured(self._context.columns)
+
+    def predict(self, X: Array) -> Predictions:
+        """Refuse: there is no model.
+
+        Raises:
+            UnsupportedError: Always.
+        """
+        del X
+        raise UnsupportedError.of("strategy", f"{self.name} has no model; use gp or auto")
+
+    def status(self) -> Status:
+        """Say what the last ask could do."""
+        return self._status
+
+    def state(self) -> StrategyState:
+        """Return the counters."""
+        return StrategyState(
+            self.name, 1, {"counter": self._counter, "n_told": self._n_told}, {}
+        )
+
+
+class RandomSearch(_ModelFree):
+    """Independent uniform points of the feasible set."""
+
+    name = "random"
+    capabilities: ClassVar[Capabilities] = CAPABILITIES[RandomSpec]
+
+    def __init__(
+        self, context: StrategyContext, spec: RandomSpec, state: StrategyState | None
+    ) -> None:
+        del spec
+        super().__init__(context, state)
+
+    def _take(self, n: int) -> Array:
+        rows = self._supply.take_random(n, "random", self._counter)
+        self._counter += len(rows)
+        return rows
+
+
+class SobolSearch(_ModelFree):
+    """The feasible points of a scrambled Sobol sequence, in order."""
+
+    name = "sobol"
+    capabilities: ClassVar[Capabilities] = CAPABILITIES[SobolSpec]
+
+    def __init__(
+        self, context: StrategyContext, spec: SobolSpec, state: StrategyState | None
+    ) -> None:
+        del spec
+        super().__init__(context, state)
+
+    def _take(self, n: int) -> Array:
+        rows, self._counter = self._supply.take_sobol(n, self._counter)
+        return rows
+
+
+def suggestions(
+    context: StrategyContext, rows: Array | Sequence[Array], generator: str, *, reason: str = ""
+) -> list[Suggestion]:
+    """Turn canonical rows into suggestions in user units."""
+    return [
+        Suggestion(context.codec.decode(np.asarray(row)), Provenance(generator, reason=reason))
+        for row in rows
+    ]

@@ -1,0 +1,131 @@
+"""What one ask of the ``gp`` strategy maximises, given its models."""
+
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bbopt.acquisition import (
+    Acquisition,
+    IntegratedLogExpectedImprovement,
+    LogExpectedImprovement,
+    constrained,
+    search_for_feasibility,
+)
+from bbopt.errors import NumericalError
+from bbopt.gp import GPModel
+from bbopt.problem import Noise
+from bbopt.space import Codec
+from bbopt.strategies.gp_surrogates import Surrogates
+from bbopt.strategies.outputs import SUCCESS
+from bbopt.strategies.strategy import Array, StrategyContext
+
+N_INCUMBENTS: Final = 5
+PENDING_PESSIMISM: Final = 1.0
+"""Standard deviations by which a pending point is assumed to violate a constraint more than
+expected, while nothing is feasible; without it all points of a batch are the same."""
+
+
+class Goal:
+    """What one ask maximises, given its models."""
+
+    def __init__(
+        self,
+        context: StrategyContext,
+        models: dict[str, GPModel],
+        surrogates: Surrogates,
+        n_fantasies: int,
+    ) -> None:
+        """Take the models as they are.
+
+        Args:
+            context: The study.
+            models: By output name.
+            surrogates: Where the models come from.
+            n_fantasies: Joint draws of what pending trials might return.
+        """
+        self._columns = context.columns
+        self._codec = context.codec
+        self._models = models
+        self._n_fantasies = n_fantasies
+        self._is_noisy = context.problem.objective.noise is not Noise.NONE
+        self._constraints = [
+            models[o.name]
+            for o in surrogates.outputs
+            if o.name in models and not o.is_objective and not o.is_label
+        ]
+        self._success = models.get(SUCCESS)
+        self._objective = models.get("objective")
+        # Which rows of the objective's model are feasible.
+        self._is_eligible: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        if self._objective is not None:
+            rows = surrogates.rows("objective")
+            self._is_eligible = context.columns.feasible[rows]
+
+    def acquisition(self, pending: Array, rng: np.random.Generator) -> Acquisition:
+        """Build the acquisition with some rows pending."""
+        if self._objective is None or not self._is_eligible.any():
+            if not self._constraints and self._success is None:
+                raise NumericalError("there is nothing to model yet")
+            return search_for_feasibility(
+                [_pessimistic(model, pending, self._codec) for model in self._constraints],
+                success=self._success,
+            )
+        best = self._best(self._objective)
+        improvement: Acquisition
+        if len(pending):
+            improvement = IntegratedLogExpectedImprovement(
+                self._objective, best, pending, rng=rng, n_fantasies=self._n_fantasies
+            )
+        else:
+            improvement = LogExpectedImprovement(self._objective, best)
+        return constrained(improvement, constraints=self._constraints, success=self._success)
+
+    def _best(self, model: GPModel) -> torch.Tensor:
+        """Return what an improvement is measured from, per kernel, in standardized units."""
+        mask = torch.from_numpy(self._is_eligible).to(model.device)
+        if self._is_noisy:
+            return model.fitted_means()[:, mask].amax(dim=1)
+        return model.posterior.y[mask].max().expand(len(model.weights))
+
+    def incumbents(self) -> Array:
+        """Return the best rows, best first: feasible ones, else the least infeasible."""
+        columns = self._columns
+        if self._objective is not None and self._is_eligible.any():
+            score = self._objective.y
+            if self._is_noisy:
+                means = self._objective.fitted_means().cpu().numpy()
+                score = self._objective.weights @ means
+            order = np.argsort(-np.where(self._is_eligible, score, -np.inf), kind="stable")
+            n = min(N_INCUMBENTS, int(self._is_eligible.sum()))
+            return self._objective.X[order[:n]]
+        if columns.Y.shape[1] == 1:
+            return columns.X[:0]
+        violation = np.maximum(np.nan_to_num(columns.Y[:, 1:], nan=np.inf), 0.0)
+        finite_part = np.where(np.isfinite(violation), violation, 0.0)
+        scale = np.maximum(finite_part.max(axis=0, initial=0.0), np.finfo(np.float64).tiny)
+        order = np.argsort((violation / scale).sum(axis=1), kind="stable")
+        return columns.X[order[:N_INCUMBENTS]]
+
+    def length_scales(self) -> Array:
+        """Return the length scales in which steps are measured."""
+        return next(iter(self._models.values())).length_scales
+
+
+def _pessimistic(model: GPModel, pending: Array, codec: Codec) -> GPModel:
+    """Return a constraint's model as if pending points had come out a little worse."""
+    if not len(pending):
+        return model
+    expected = model.predict(pending)
+    values = expected.mean + PENDING_PESSIMISM * expected.sd
+    if not np.isfinite(values).all():
+        return model
+    return GPModel.restored(
+        codec.columns,
+        np.concatenate([model.X, pending]),
+        np.concatenate([model.y, values]),
+        hyperparameters=model.hyperparameters,
+        settings=model.settings,
+        device=model.device,
+    )

@@ -1,0 +1,384 @@
+"""The default strategy: Gaussian processes and (constrained) log expected improvement.
+
+It starts with the space's default point and quasi-random points, then lets the models choose. A
+failed fit never fails an ask; the ladder is: the newest hyperparameters, the earlier ones, the
+prior's mode, a quasi-random point. Whatever is below the first rung says so in its provenance.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Final
+
+import numpy as np
+import torch
+
+from bbopt.acquisition import LogProbabilityOfFeasibility, LogProbabilityOfSuccess
+from bbopt.errors import NumericalError, PreconditionError
+from bbopt.gp import GPModel, Kernel
+from bbopt.numerics import resolve_device, stream
+from bbopt.problem import Noise
+from bbopt.search import Found, SearchSettings, maximise_batch
+from bbopt.specs import CAPABILITIES, Capabilities, GPSpec, Quality
+from bbopt.strategies.candidates import Supply, is_deterministic, row_keys
+from bbopt.strategies.design import suggestions
+from bbopt.strategies.gp_goal import Goal
+from bbopt.strategies.gp_surrogates import (
+    Surrogates,
+    is_noise_visible,
+    read_hyperparameters,
+)
+from bbopt.strategies.outputs import SUCCESS, finite
+from bbopt.strategies.pace import Effort, Pace
+from bbopt.strategies.recommendation import eligible_rows, recommend_measured
+from bbopt.strategies.saved import read_scalars
+from bbopt.strategies.strategy import (
+    Array,
+    Moments,
+    Predictions,
+    Recommendation,
+    Status,
+    StrategyContext,
+)
+from bbopt.trial import Predicted, Provenance, StrategyState, Suggestion
+
+N_INITIAL_SMALL: Final = 5
+"""Quasi-random points for up to three searched parameters."""
+N_INITIAL: Final = 10
+"""For four and more; 5 was better at half the budget and worse at its end."""
+N_WARM_STARTS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    kernels: tuple[Kernel, ...]
+    first: SearchSettings
+    warm: SearchSettings
+    n_fantasies: int
+
+
+SETTINGS: Final = {
+    Quality.FAST: _Settings(
+        (Kernel.MATERN52,), SearchSettings.small(), SearchSettings.small(), 16
+    ),
+    Quality.BALANCED: _Settings(
+        (Kernel.MATERN52, Kernel.RBF), SearchSettings(), SearchSettings.small(), 64
+    ),
+    Quality.THOROUGH: _Settings(
+        (Kernel.MATERN52, Kernel.RBF),
+        SearchSettings(n_spread=2048, n_local=512, n_starts=16),
+        SearchSettings(n_spread=1024, n_local=256, n_starts=12),
+        128,
+    ),
+}
+
+
+class GPSearch:
+    """Constrained Bayesian optimization on the engine."""
+
+    capabilities: ClassVar[Capabilities] = CAPABILITIES[GPSpec]
+
+    def __init__(
+        self, context: StrategyContext, spec: GPSpec, state: StrategyState | None
+    ) -> None:
+        """Start, or continue from a state.
+
+        Args:
+            context: The study.
+            spec: Settings.
+            state: From ``state()``.
+        """
+        scalars = read_scalars(state, "gp")
+        arrays = {} if state is None else state.arrays
+        self._context = context
+        self._settings = SETTINGS[spec.quality]
+        self._supply = Supply(context)
+        self._n_initial = _n_initial(context, spec)
+        self._default = _default_row(context)
+        self._n_asked = int(scalars.get("n_asked", 0))
+        self._counter = int(scalars.get("counter", 0))
+        self._n_told = int(scalars.get("n_told", 0))
+        self._optima: Array = np.array(arrays.get("optima", self._supply.nothing()))
+        self._surrogates = Surrogates(
+            context,
+            self._settings.kernels,
+            resolve_device(context.device),
+            saved=read_hyperparameters(scalars, arrays),
+            anchor=int(scalars.get("anchor", 0)),
+        )
+        self._pace = Pace()
+        self._status = Status.RUNNING
+        self._answering: tuple[tuple[int, int], Surrogates] | None = None
+
+    # ------------------------------------------------------------------ protocol
+
+    @property
+    def n_told(self) -> int:
+        """Rows of the columns that have been told."""
+        return self._n_told
+
+    def tell(self, rows: range) -> None:
+        """Count the rows; the models read the columns at the next ask."""
+        self._n_told = rows.stop
+
+    def inject(self, rows: range) -> None:
+        """Count the rows; foreign results are data like any other."""
+        self._n_told = rows.stop
+
+    def status(self) -> Status:
+        """Say what the last ask could do."""
+        return self._status
+
+    def state(self) -> StrategyState:
+        """Return counters, hyperparameters and warm starts."""
+        scalars = {
+            "n_asked": self._n_asked,
+            "counter": self._counter,
+            "n_told": self._n_told,
+            **self._surrogates.scalars(),
+        }
+        arrays = {"optima": self._optima, **self._surrogates.arrays()}
+        return StrategyState("gp", 1, scalars, arrays)
+
+    def ask(self, n: int, *, time_left_s: float | None = None) -> list[Suggestion]:
+        """Suggest up to ``n`` points; see the module for what happens when something fails."""
+        found = self._initial(n)
+        if len(found) < n and self._status is Status.RUNNING:
+            earlier = [self._context.codec.encode(s.parameters) for s in found]
+            pending = np.concatenate(
+                [self._context.columns.pending, np.array(earlier).reshape(-1, self._dim)]
+            )
+            found += self._model_based(n - len(found), pending, time_left_s)
+        self._n_asked += 1
+        return found
+
+    # ------------------------------------------------------------------ before the model
+
+    @property
+    def _dim(self) -> int:
+        return self._context.codec.dim
+
+    def _initial(self, n: int) -> list[Suggestion]:
+        """Return what an ask hands out before models take over."""
+        columns = self._context.columns
+        n_rows, n_seen = len(columns.X), len(columns.X) + len(columns.pending)
+        self._status = Status.RUNNING
+        # With hardly a result in, a model would only spread points as a Sobol sequence does.
+        is_blind = self._dim == 0 or n_rows < max(2, self._n_initial // 2)
+        n_wanted = n if is_blind else min(n, max(0, self._n_initial - n_seen))
+        found: list[Suggestion] = []
+        default = self._default if n_wanted and self._n_asked == 0 else None
+        if default is not None and not _has_row(self._supply.seen(), default):
+            found = suggestions(self._context, [default], "default")
+        rows, self._counter = self._supply.take_sobol(n_wanted - len(found), self._counter)
+        found += suggestions(self._context, rows, "sobol", reason="initial design")
+        if len(found) < n_wanted:
+            self._status = Status.EXHAUSTED
+        return found
+
+    def _quasi_random(self, n: int, reason: str) -> list[Suggestion]:
+        rows, self._counter = self._supply.take_sobol(n, self._counter)
+        if len(rows) < n:
+            self._status = Status.EXHAUSTED
+        plain = suggestions(self._context, rows, "sobol", reason=reason)
+        return [replace(s, provenance=replace(s.provenance, degraded_from="gp")) for s in plain]
+
+    # ------------------------------------------------------------------ with the model
+
+    def _model_based(
+        self, n: int, pending: Array, time_left_s: float | None
+    ) -> list[Suggestion]:
+        """Go down the ladder until something answers."""
+        n_rows, n_models = len(self._context.columns.X), len(self._surrogates.outputs) - 1
+        effort = self._pace.effort(
+            n=n, n_rows=n_rows, n_models=n_models, time_left_s=time_left_s
+        )
+        if effort is Effort.NONE:
+            return self._quasi_random(n, f"{time_left_s:.3f} s left, too short for a model")
+        notes = ""
+        try:
+            start = time.perf_counter()
+            if effort is Effort.FULL:
+                models, notes = self._surrogates.refit()
+            else:
+                models = self._surrogates.condition()
+                notes = f"{time_left_s:.3f} s left: no refit, short search"
+            middle = time.perf_counter()
+            found = self._search(n, pending, models, is_short=effort is Effort.SHORT)
+        except NumericalError as error:
+            return self._at_prior_mode(n, pending, error)
+        if effort is Effort.FULL:
+            end = time.perf_counter()
+            self._pace.learn(
+                n=n,
+                n_rows=n_rows,
+                n_models=n_models,
+                fit_s=middle - start,
+                search_s=end - middle,
+            )
+        return self._suggestions(n, found, models, notes)
+
+    def _at_prior_mode(self, n: int, pending: Array, error: Exception) -> list[Suggestion]:
+        self._surrogates.forget_hyperparameters()
+        self._optima = self._supply.nothing()
+        try:
+            models = self._surrogates.condition()
+            found = self._search(n, pending, models, is_short=True)
+        except NumericalError as second:
+            self._surrogates.forget_hyperparameters()
+            return self._quasi_random(n, f"the model failed: {error}; then: {second}")
+        return self._suggestions(n, found, models, f"prior-mode hyperparameters: {error}")
+
+    def _search(
+        self, n: int, pending: Array, models: dict[str, GPModel], *, is_short: bool
+    ) -> list[Found]:
+        """Choose ``n`` rows greedily, each with the earlier ones pending."""
+        codec, settings = self._context.codec, self._settings
+        rng = stream(self._context.seed, "gp", self._n_asked)
+        goal = Goal(self._context, models, self._surrogates, settings.n_fantasies)
+        has_warm_starts = len(self._optima) > 0
+        is_small = is_short or has_warm_starts
+        found: list[Found] = []
+        for taken in self._taken(models, pending):
+            found += maximise_batch(
+                lambda rows: goal.acquisition(rows, rng),
+                codec,
+                rng,
+                n=n - len(found),
+                pending=np.concatenate([pending, *[each.x[None] for each in found]]),
+                incumbents=goal.incumbents(),
+                taken=taken,
+                warm_starts=self._optima if has_warm_starts else None,
+                length_scales=goal.length_scales(),
+                settings=settings.warm if is_small else settings.first,
+            )
+            if len(found) == n:
+                break
+        if found:
+            self._optima = found[0].optima[:N_WARM_STARTS].copy()
+        return found
+
+    def _taken(self, models: dict[str, GPModel], pending: Array) -> list[Array]:
+        """Return the rows not to repeat: strictly first, then, with noise, more freely."""
+        seen = self._context.columns.X
+        if is_deterministic(self._context.problem):
+            return [np.concatenate([seen, pending])]
+        is_discrete = all(column.n_levels > 0 for column in self._context.codec.columns)
+        objective = models.get("objective")
+        if is_discrete and objective is not None and is_noise_visible(objective):
+            return [pending, self._supply.nothing()]
+        return [np.concatenate([seen, pending]), pending, self._supply.nothing()]
+
+    def _suggestions(
+        self, n: int, found: Sequence[Found], models: dict[str, GPModel], notes: str
+    ) -> list[Suggestion]:
+        """Turn rows into suggestions that carry what the models expect there."""
+        if len(found) < n:
+            self._status = Status.EXHAUSTED
+        if not found:
+            return []
+        rows = np.array([each.x for each in found])
+        moments = self._moments(models, rows)
+        result = []
+        for index, each in enumerate(found):
+            predicted = {
+                name: Predicted(float(m.mean[index]), float(m.sd[index]))
+                for name, m in moments.items()
+                if finite(Moments(m.mean[index], m.sd[index]))
+            }
+            provenance = Provenance(
+                "gp",
+                degraded_from="gp" if notes else "",
+                reason=notes,
+                acquisition_value=each.value if np.isfinite(each.value) else None,
+                predicted=predicted,
+            )
+            result.append(Suggestion(self._context.codec.decode(each.x), provenance))
+        return result
+
+    # ------------------------------------------------------------------ answers
+
+    def recommend(self) -> Recommendation | None:
+        """Choose the best feasible trial: by the model's mean where the objective is noisy."""
+        columns = self._context.columns
+        if self._context.problem.objective.noise is Noise.NONE:
+            return recommend_measured(columns)
+        rows = eligible_rows(columns)
+        if len(rows) < 3:
+            return recommend_measured(columns)
+        try:
+            model = self._answering_models()["objective"]
+        except NumericalError:
+            return recommend_measured(columns)
+        mean = model.predict(columns.X[rows]).mean
+        best = rows[int(np.argmax(np.where(np.isnan(mean), -np.inf, mean)))]
+        return Recommendation(
+            int(columns.numbers[best]), "highest posterior mean among feasible trials"
+        )
+
+    def predict(self, X: Array) -> Predictions:
+        """Predict every measured metric at canonical rows.
+
+        Raises:
+            PreconditionError: Fewer than two results are in.
+        """
+        if int(np.isfinite(self._context.columns.Y[:, 0]).sum()) < 2:
+            raise PreconditionError("there is no model before two trials have a result")
+        models = self._answering_models()
+        log_probability = np.zeros(len(X))
+        rows = torch.from_numpy(np.ascontiguousarray(X)).to(models["objective"].device)
+        with torch.inference_mode():
+            for name, model in models.items():
+                if name == SUCCESS:
+                    log_probability += LogProbabilityOfSuccess(model).value(rows).cpu().numpy()
+                elif name != "objective":
+                    part = LogProbabilityOfFeasibility(model).value(rows)
+                    log_probability += part.cpu().numpy()
+        return Predictions(self._moments(models, X), np.exp(np.minimum(log_probability, 0.0)))
+
+    def _answering_models(self) -> dict[str, GPModel]:
+        """Return models for ``predict`` and ``recommend``; never changes the state.
+
+        They stand on the hyperparameters of the last ask. Before the first model-based ask
+        there are none; then models of their own are fitted, once for the same data.
+        """
+        if self._surrogates.saved:
+            return self._surrogates.condition()
+        columns = self._context.columns
+        key = (len(columns.X), columns.amended_revision)
+        if self._answering is None or self._answering[0] != key:
+            fresh = Surrogates(
+                self._context,
+                self._settings.kernels,
+                resolve_device(self._context.device),
+            )
+            fresh.refit()
+            self._answering = (key, fresh)
+        return self._answering[1].condition()
+
+    def _moments(self, models: dict[str, GPModel], X: Array) -> dict[str, Moments]:
+        """Predict metrics in the user's units; the first bound of a metric speaks for it."""
+        moments: dict[str, Moments] = {}
+        for output in self._surrogates.outputs:
+            if output.name in models and not output.is_label and output.metric not in moments:
+                prediction = models[output.name].predict(X)
+                moments[output.metric] = output.moments(prediction.mean, prediction.sd)
+        return moments
+
+
+def _has_row(X: Array, row: Array) -> bool:
+    return row_keys(row[None])[0] in set(row_keys(X))
+
+
+def _default_row(context: StrategyContext) -> Array | None:
+    """Return the row of the space's defaults, if every searched parameter has one."""
+    point = context.problem.space.default_point()
+    if point is None or context.codec.dim == 0:
+        return None
+    return context.codec.encode(point)
+
+
+def _n_initial(context: StrategyContext, spec: GPSpec) -> int:
+    if spec.n_initial is not None:
+        return max(1, spec.n_initial)
+    return N_INITIAL if context.codec.dim >= 4 else N_INITIAL_SMALL

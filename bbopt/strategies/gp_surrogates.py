@@ -1,0 +1,258 @@
+"""The models of one study: its objective, each bound of each constraint, and crashes.
+
+``Surrogates`` keeps them hot between asks. What it keeps is a cache: the models are a function
+of the columns and of ``saved`` (hyperparameters and the rows they stand on), so that a study
+rebuilt from its log has the same models to the last bit.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bbopt.errors import NumericalError
+from bbopt.gp import (
+    FixedNoise,
+    GPModel,
+    GPSettings,
+    Hyperparameters,
+    Kernel,
+    LearnedNoise,
+    WarpKind,
+)
+from bbopt.numerics import stream
+from bbopt.problem import Noise
+from bbopt.strategies.outputs import Output, outputs_of
+from bbopt.strategies.strategy import Array, StrategyContext
+from bbopt.trial import OutcomeCode
+
+Rows = NDArray[np.int64]
+MAX_EXACT: Final = 1000
+"""Observations that a model takes in full; a fit there takes about a second."""
+N_NEAREST: Final = 700
+N_ANYWHERE: Final = 300
+"""Beyond, a model stands on the 700 rows nearest to the best ones and 300 random others: better
+near the optimum than any sparse approximation of the same cost that was measured."""
+RENEW_EVERY: Final = 100
+"""Rows that may join such a model before its rows are chosen anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Hot:
+    model: GPModel
+    rows: Rows
+    amended: int
+    hyperparameters: Hyperparameters | None
+
+
+class Surrogates:
+    """Gaussian processes over the study's columns, restored, extended and refitted."""
+
+    def __init__(
+        self,
+        context: StrategyContext,
+        kernels: tuple[Kernel, ...],
+        device: torch.device,
+        *,
+        saved: Mapping[str, Hyperparameters] | None = None,
+        anchor: int = 0,
+    ) -> None:
+        """Start from saved hyperparameters.
+
+        Args:
+            context: The study.
+            kernels: Members of each model's ensemble.
+            device: Where tensors live.
+            saved: Hyperparameters by output; outputs without any start at the prior's mode.
+            anchor: Number of rows among which a subset was chosen; 0 while all are used.
+        """
+        self._context = context
+        self._kernels = kernels
+        self._device = device
+        self.outputs = outputs_of(context.problem, context.columns)
+        self.saved = dict(saved or {})
+        self.anchor = anchor
+        self._hot: dict[str, _Hot] = {}
+
+    # ------------------------------------------------------------------ models
+
+    def condition(self) -> dict[str, GPModel]:
+        """Return a model of every output that has data, on all data, without fitting."""
+        models = {}
+        for output in self.outputs:
+            rows = self._rows_of(output)
+            if len(rows) and (not output.is_label or self._has_crashes()):
+                models[output.name] = self._model(output, rows)
+        return models
+
+    def refit(self) -> tuple[dict[str, GPModel], str]:
+        """Renew hyperparameters where they are due.
+
+        Returns:
+            The models, and what went wrong (empty when all went well): a model that could not
+            be fitted keeps its old hyperparameters, or stays at the prior's mode.
+        """
+        is_renewed = self._renew_anchor()
+        models = self.condition()
+        faults = []
+        for name, model in models.items():
+            try:
+                if is_renewed:
+                    model.refit()
+                elif not model.refit_if_due():
+                    continue
+            except NumericalError as error:
+                faults.append(f"fit of {name} failed ({error}), earlier hyperparameters kept")
+                continue
+            self.saved[name] = model.hyperparameters
+            self._hot[name] = replace(self._hot[name], hyperparameters=self.saved[name])
+        return models, "; ".join(faults)
+
+    def rows(self, name: str) -> Rows:
+        """Return the rows of the columns under a model that ``condition`` returned last."""
+        return self._hot[name].rows
+
+    def forget_hyperparameters(self) -> None:
+        """Go back to the prior's mode: the last resort before giving the models up."""
+        self.saved.clear()
+        self._hot.clear()
+
+    def _model(self, output: Output, rows: Rows) -> GPModel:
+        """Return one model on some rows of the columns, extending the hot one if possible."""
+        columns = self._context.columns
+        hot, saved = self._hot.get(output.name), self.saved.get(output.name)
+        amended = columns.amended_revision
+        if (
+            hot is not None
+            and hot.hyperparameters is saved
+            and hot.amended == amended
+            and len(hot.rows) <= len(rows)
+            and np.array_equal(hot.rows, rows[: len(hot.rows)])
+        ):
+            model, new = hot.model, rows[len(hot.rows) :]
+            if len(new):
+                model.observe(columns.X[new], self._values(output, new), self._sd(output, new))
+        else:
+            usable = None
+            if saved is not None:
+                usable = Hyperparameters(saved.theta, min(saved.n_fitted, len(rows)))
+            model = GPModel.restored(
+                self._context.codec.columns,
+                columns.X[rows],
+                self._values(output, rows),
+                hyperparameters=usable,
+                noise_sd=self._sd(output, rows),
+                settings=self._settings(output),
+                device=self._device,
+            )
+        self._hot[output.name] = _Hot(model, rows, amended, saved)
+        return model
+
+    def _settings(self, output: Output) -> GPSettings:
+        noise = FixedNoise() if output.noise is not Noise.LEARNED else LearnedNoise()
+        if output.is_label:
+            return GPSettings(self._kernels, WarpKind.IDENTITY, LearnedNoise())
+        warp = WarpKind.HALF_RANK if output.is_objective else WarpKind.BILOG
+        return GPSettings(self._kernels, warp, noise)
+
+    # ------------------------------------------------------------------ data
+
+    def _values(self, output: Output, rows: Rows) -> Array:
+        columns = self._context.columns
+        if output.is_label:
+            return np.where(columns.is_infeasible[rows], -1.0, 1.0)
+        values: Array = columns.Y[rows, output.column]
+        return values
+
+    def _sd(self, output: Output, rows: Rows) -> Array:
+        if output.is_label:
+            return np.zeros(len(rows))
+        variance = self._context.columns.variance[rows, output.column]
+        return np.sqrt(np.where(np.isfinite(variance), variance, 0.0))
+
+    def _has_crashes(self) -> bool:
+        return bool(self._context.columns.is_infeasible.any())
+
+    def _rows_of(self, output: Output) -> Rows:
+        """Return the rows that an output's model stands on, in the order in which they came."""
+        columns = self._context.columns
+        n = len(columns.X)
+        rows: Rows = np.arange(n)
+        if self.anchor:
+            start = min(self.anchor, n)
+            rows = np.concatenate([self._subset(start), rows[start:]])
+        if output.is_label:
+            is_used = columns.outcome[rows] != OutcomeCode.WITHDRAWN
+        else:
+            is_used = np.isfinite(columns.Y[rows, output.column])
+        used: Rows = rows[is_used]
+        return used
+
+    def _renew_anchor(self) -> bool:
+        """Choose the rows of large studies anew now and then; say whether that happened."""
+        n = len(self._context.columns.X)
+        if n <= MAX_EXACT or n - self.anchor < RENEW_EVERY:
+            return False
+        self.anchor = n
+        self._hot.clear()
+        for output in self.outputs:
+            if output.name in self.saved:
+                theta = self.saved[output.name].theta
+                self.saved[output.name] = Hyperparameters(theta, len(self._rows_of(output)))
+        return True
+
+    def _subset(self, n: int) -> Rows:
+        """Choose among the first ``n`` rows: near the best ones, and some from anywhere.
+
+        Distances are in units of the spread of the best tenth of the rows in each column.
+        """
+        columns = self._context.columns
+        X, y = columns.X[:n], columns.Y[:n, 0]
+        score = np.where(np.isfinite(y) & columns.feasible[:n], y, -np.inf)
+        elite = X[np.argsort(-score, kind="stable")[: max(20, n // 10)]]
+        spread = np.maximum(elite.std(axis=0), 1e-3)
+        distance = (((X - elite[0]) / spread) ** 2).sum(axis=1)
+        order = np.argsort(distance, kind="stable")
+        near, far = order[:N_NEAREST], order[N_NEAREST:]
+        rng = stream(self._context.seed, "gp", "subset", n)
+        others = rng.choice(far, size=min(N_ANYWHERE, len(far)), replace=False)
+        chosen: Rows = np.sort(np.concatenate([near, others]))
+        return chosen
+
+    # ------------------------------------------------------------------ state
+
+    def scalars(self) -> dict[str, int]:
+        """Return what to store besides the arrays."""
+        fitted = {f"n_fitted/{name}": saved.n_fitted for name, saved in self.saved.items()}
+        return {"anchor": self.anchor, **fitted}
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays to store."""
+        return {f"theta/{name}": saved.theta for name, saved in self.saved.items()}
+
+
+def read_hyperparameters(
+    scalars: Mapping[str, int | float | str], arrays: Mapping[str, NDArray[Any]]
+) -> dict[str, Hyperparameters]:
+    """Return what ``scalars`` and ``arrays`` of ``Surrogates`` stored."""
+    return {
+        name: Hyperparameters(
+            np.array(theta, dtype=np.float64), int(scalars[f"n_fitted/{name}"])
+        )
+        for key, theta in arrays.items()
+        for kind, _, name in [key.partition("/")]
+        if kind == "theta"
+    }
+
+
+def is_noise_visible(model: GPModel) -> bool:
+    """Whether the learned noise is large enough to make repeating a measurement worthwhile.
+
+    The threshold is 3 % of the standard deviation of the data.
+    """
+    noise = float(model.posterior.members.noise.max())
+    return math.sqrt(noise) > 0.03

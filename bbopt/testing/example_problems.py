@@ -1,0 +1,69 @@
+"""Small problems on which the contract of strategies is checked, and something to measure."""
+
+import zlib
+
+from bbopt.problem import Goal, Metric, MetricKind, Problem
+from bbopt.space import (
+    Bool,
+    Categorical,
+    Equals,
+    Exclude,
+    Float,
+    Int,
+    Linear,
+    Ordinal,
+    ParamValue,
+    Scale,
+    Space,
+)
+from bbopt.trial import Trial
+
+
+def box_problem(n: int = 2) -> Problem:
+    """Return ``n`` real parameters and one maximised metric."""
+    space = Space(tuple(Float(f"x{i + 1}", -1.0, 1.0) for i in range(n)))
+    return Problem(space, (Metric("score", goal=Goal.MAXIMIZE),))
+
+
+def constrained_problem() -> Problem:
+    """Return two real parameters, a maximised metric and a bound on a second one."""
+    return Problem(
+        box_problem().space,
+        (
+            Metric("score", goal=Goal.MAXIMIZE),
+            Metric("load", MetricKind.CONSTRAINT, upper=0.5),
+        ),
+    )
+
+
+def mixed_problem() -> Problem:
+    """Return every kind of parameter, conditions, a linear constraint and an exclusion."""
+    is_tree = Equals("model", ("tree",))
+    space = Space(
+        (
+            Categorical("model", ("tree", "linear", "constant")),
+            Int("depth", 1, 8, active_if=is_tree),
+            Float("rate", 1e-4, 1.0, scale=Scale.LOG, active_if=is_tree),
+            Ordinal("size", (8.0, 16.0, 64.0)),
+            Bool("shuffle"),
+            Float("a", 0.0, 1.0),
+            Float("b", 0.0, 1.0),
+            Float("angle", 0.0, 360.0, periodic=True),
+        ),
+        (
+            Linear({"a": 1.0, "b": 2.0}, upper=1.5),
+            Exclude((Equals("model", ("linear",)), Equals("shuffle", (True,)))),
+        ),
+    )
+    return Problem(space, (Metric("score", goal=Goal.MAXIMIZE),))
+
+
+def measure(trial: Trial) -> float:
+    """Return a smooth function of a trial's numbers plus something for each of its names."""
+    return sum(_part(name, value) for name, value in sorted(trial.parameters.items()))
+
+
+def _part(name: str, value: ParamValue) -> float:
+    if isinstance(value, str | bool):
+        return (zlib.crc32(f"{name}{value}".encode()) % 100) / 100.0
+    return -((float(value) - 0.3) ** 2) / (1.0 + abs(float(value)))

@@ -78,8 +78,10 @@ def read_object(loaded: Mapping[str, object], names: frozenset[str]) -> Reading:
     if (reason := loaded.get(INFEASIBLE_KEY)) and INFEASIBLE_KEY not in names:
         return InfeasibleReport(reason if isinstance(reason, str) else "infeasible")
     step = loaded.get(STEP_KEY)
-    if step is not None and (isinstance(step, bool) or not isinstance(step, int) or step < 0):
-        return Unreadable(f"step must be a non-negative integer, got {step!r}")
+    if step is not None and (isinstance(step, bool) or not isinstance(step, int)):
+        return Unreadable(f"step must be an integer, got {_shorten(step)}")
+    if step is not None and not 0 <= step < 2**63:
+        return Unreadable(f"step must be in [0, 2**63), got {_shorten(step)}")
     metrics: dict[str, Measured] = {}
     for name, given in loaded.items():
         if name not in names or name == STEP_KEY:

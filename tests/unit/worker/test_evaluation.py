@@ -406,7 +406,7 @@ def test_a_slow_server_does_not_hold_up_the_program(tmp_path: Path) -> None:
     )
     trial = Trial(tmp_path, sys.executable, "-c", script)
 
-    def wait_for_the_end(step: int, metrics: Mapping[str, Value]) -> bool:
+    def wait_for_the_end(*_report: object) -> bool:
         # Answers only once the program is through: it must not depend on the answer.
         assert wait_for((tmp_path / "done").exists)
         return False

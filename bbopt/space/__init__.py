@@ -4,6 +4,7 @@ from bbopt.space.codec import Codec
 from bbopt.space.column import Column, ColumnKind
 from bbopt.space.conditions import AllOf, Between, Condition, Equals, ParamValue
 from bbopt.space.constraints import Constraint, Exclude, Linear, Simplex
+from bbopt.space.emptiness import find_conflict, require_nonempty
 from bbopt.space.parameters import (
     Bool,
     Categorical,
@@ -40,4 +41,6 @@ __all__ = [
     "Scale",
     "Simplex",
     "Space",
+    "find_conflict",
+    "require_nonempty",
 ]

@@ -36,6 +36,11 @@ MAX_LEVELS = 2**40
 NARROWEST = 2.0**-40
 """Smallest range of a Float beside its bounds: 8,192 doubles, enough to search among."""
 
+DENSEST = 1e9
+"""Ratio of the sparse to the dense end of a scale that is dense next to a large number, where
+doubles run out (a log scale is dense next to zero, where they do not).
+"""
+
 
 def name_fault(name: object) -> str | None:
     """Say what is wrong with the name of a parameter or metric."""
@@ -198,6 +203,10 @@ def _scale_faults(parameter: Float | Int) -> list[tuple[str, str]]:
         return [("low", f"a {scale.value} scale needs low > 0, got {low}")]
     if scale is Scale.LOGIT and not (low > 0 and high < 1):
         return [("scale", f"a logit scale needs 0 < low and high < 1, got [{low}, {high}]")]
+    if scale is Scale.REVERSE_LOG and high > DENSEST * low:
+        return [("low", f"a reverse_log scale needs low > high / {DENSEST:g}, got {low}")]
+    if scale is Scale.LOGIT and (1 - high) * DENSEST < 1:
+        return [("high", f"a logit scale needs high < 1 - {1 / DENSEST:g}, got {high}")]
     if scale is not Scale.LINEAR and isinstance(parameter, Float) and parameter.periodic:
         return [("scale", "a periodic parameter needs a linear scale")]
     return []

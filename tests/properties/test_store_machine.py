@@ -14,11 +14,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from bbopt_server.storage import MemoryStore, SqliteStore
-from bbopt_server.storage.store import MeasurementRow, ResponseRow, Store, StudyRow, Transaction
+from bbopt_server.storage.store import (
+    EventRow,
+    MeasurementRow,
+    ResponseRow,
+    Store,
+    StudyRow,
+    Transaction,
+    TrialRow,
+)
 from tests.contract.store_contract import event_row, response_row, study_row, trial_row
 
-Result: TypeAlias = object
-Step: TypeAlias = Callable[[Any], Result]
+Target: TypeAlias = "Transaction | Model"
+Step: TypeAlias = Callable[[Target], object]
 """Does something to a transaction or to the model, which have the same methods."""
 
 
@@ -48,14 +56,17 @@ class Model:
         self._check_name(row)
         self.rows["study"][row.key,] = row
 
-    def insert_trial(self, row: Any) -> None:
+    def study_by_key(self, key: int) -> StudyRow | None:
+        return self.rows["study"].get((key,))
+
+    def insert_trial(self, row: TrialRow) -> None:
         self._add("trial", (row.study_key, row.number), row, parent=row.study_key)
 
-    def update_trial(self, row: Any) -> None:
+    def update_trial(self, row: TrialRow) -> None:
         self.rows["trial"][row.study_key, row.number]
         self.rows["trial"][row.study_key, row.number] = row
 
-    def append_event(self, row: Any) -> None:
+    def append_event(self, row: EventRow) -> None:
         self._add("event", (row.study_key, row.revision), row, parent=row.study_key)
 
     def put_measurement(self, row: MeasurementRow) -> None:
@@ -79,7 +90,7 @@ class Model:
                 raise KeyError
 
     def _add(
-        self, table: str, key: tuple[Any, ...], row: Any, *, parent: int | None = None
+        self, table: str, key: tuple[Any, ...], row: object, *, parent: int | None = None
     ) -> None:
         if key in self.rows[table] or (parent and (parent,) not in self.rows["study"]):
             raise KeyError
@@ -102,13 +113,9 @@ ages = st.integers(0, 4).map(float)
 def changed_study(key: int, state: str, revision: int) -> Step:
     """Update a study if there is one, keeping what must be kept."""
 
-    def step(target: Any) -> Result:
-        row = target.rows["study"].get((key,)) if isinstance(target, Model) else None
-        if not isinstance(target, Model):
-            row = target.study_by_key(key)
-        if row is None:
-            row = study_row(key=key)
-        return target.update_study(replace(row, state=state, revision=revision))
+    def step(target: Target) -> None:
+        row = target.study_by_key(key) or study_row(key=key)
+        target.update_study(replace(row, state=state, revision=revision))
 
     return step
 
@@ -135,7 +142,7 @@ def steps(draw: st.DrawFn) -> Step:
     return draw(st.sampled_from(options))
 
 
-def tried(step: Step, target: Any) -> Result:
+def tried(step: Step, target: Target) -> object:
     """What a step returns, or that it was refused."""
     try:
         return step(target)
@@ -167,8 +174,8 @@ class StoreMachine(RuleBasedStateMachine):
 
         def working(
             todo: list[Step], *, gives_up: bool
-        ) -> Callable[[Transaction], list[Result]]:
-            def work(transaction: Transaction) -> list[Result]:
+        ) -> Callable[[Transaction], list[object]]:
+            def work(transaction: Transaction) -> list[object]:
                 results = [tried(step, transaction) for step in todo]
                 if gives_up:
                     raise GaveUpError
@@ -176,7 +183,7 @@ class StoreMachine(RuleBasedStateMachine):
 
             return work
 
-        async def together() -> list[list[Result] | BaseException]:
+        async def together() -> list[list[object] | BaseException]:
             jobs = [
                 self.store.transact(working(todo, gives_up=gives_up))
                 for todo, gives_up in works
@@ -272,6 +279,6 @@ class SqliteMachine(StoreMachine):
 
 
 TestMemoryMachine = MemoryMachine.TestCase
-TestMemoryMachine.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestMemoryMachine.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
 TestSqliteMachine = SqliteMachine.TestCase
-TestSqliteMachine.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestSqliteMachine.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)

@@ -229,8 +229,9 @@ class SqliteStore:
 
     def _translated(self, error: BaseException) -> BaseException:
         """Make an error of SQLite one of ours, and stop for good where the disk failed."""
-        if isinstance(error, StopIteration):
-            return RuntimeError("work raised StopIteration")  # A future cannot carry it.
+        if isinstance(error, StopIteration) or not isinstance(error, Exception):
+            # A future cannot carry the first, and the others would end the caller's loop.
+            return RuntimeError(f"work raised {type(error).__name__}")
         if not isinstance(error, sqlite3.DatabaseError):
             return error
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF

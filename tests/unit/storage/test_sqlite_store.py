@@ -1,0 +1,326 @@
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bbopt.errors import UnavailableError
+from bbopt_server.storage.schema import load_migrations
+from bbopt_server.storage.sqlite import SqliteStore
+from bbopt_server.storage.sqlite_connection import connect
+from bbopt_server.storage.store import Transaction
+from tests.contract.store_contract import event_row, study_row, trial_row
+
+
+class Points:
+    """Counts the points that a store passes, and fails at one when told to."""
+
+    def __init__(self) -> None:
+        self.passed: list[str] = []
+        self.failure: BaseException | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, point: str) -> None:
+        self.passed.append(point)
+        if point == "before_commit":
+            assert self.gate.wait(timeout=30)
+            if self.failure is not None:
+                raise self.failure
+
+
+def disk_error(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = code
+    return error
+
+
+def adding(number: int) -> Callable[[Transaction], int]:
+    def work(t: Transaction) -> int:
+        t.insert_trial(trial_row(1, number))
+        return number
+
+    return work
+
+
+def numbers(t: Transaction) -> list[int]:
+    return [row.number for row in t.trials(1, limit=1000)]
+
+
+async def with_study(path: Path, points: Points) -> SqliteStore:
+    store = SqliteStore.open(str(path / "studies.db"), on_point=points)
+    await store.transact(lambda t: t.insert_study(study_row()))
+    return store
+
+
+def test_work_that_waits_for_a_commit_shares_the_next(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        points = Points()
+        store = await with_study(tmp_path, points)
+        points.gate.clear()
+        first = asyncio.ensure_future(store.transact(adding(1)))
+        while points.passed[-1] != "before_commit":
+            await asyncio.sleep(0.001)
+        n_before = points.passed.count("before_commit")
+        others = [asyncio.ensure_future(store.transact(adding(n))) for n in range(2, 12)]
+        await asyncio.sleep(0)
+        points.gate.set()
+        assert await asyncio.gather(first, *others) == list(range(1, 12))
+        # Ten works need far fewer than ten commits; a slow machine may end a batch early.
+        assert points.passed.count("before_commit") - n_before < 10
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_nobody_is_told_before_the_commit(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        points = Points()
+        store = await with_study(tmp_path, points)
+        points.gate.clear()
+        job = asyncio.ensure_future(store.transact(adding(1)))
+        while points.passed[-1] != "before_commit":
+            await asyncio.sleep(0.001)
+        assert not job.done()
+        points.gate.set()
+        assert await job == 1
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_failed_commit_fails_the_whole_batch_and_leaves_no_trace(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        points = Points()
+        store = await with_study(tmp_path, points)
+        points.failure = disk_error(sqlite3.SQLITE_FULL)
+        jobs = [store.transact(adding(number)) for number in range(1, 9)]
+        results = await asyncio.gather(*jobs, return_exceptions=True)
+        assert [type(each) for each in results] == [UnavailableError] * 8
+        points.failure = None
+        assert await store.read(numbers) == []
+        assert store.failure is None
+        assert await store.transact(adding(1)) == 1
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_after_a_failed_sync_no_more_work_is_taken(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        points = Points()
+        store = await with_study(tmp_path, points)
+        points.failure = disk_error(sqlite3.SQLITE_IOERR_FSYNC)
+        with pytest.raises(UnavailableError):
+            await store.transact(adding(1))
+        points.failure = None
+        for _ in range(2):
+            with pytest.raises(UnavailableError, match="stopped"):
+                await store.transact(adding(2))
+            with pytest.raises(UnavailableError, match="stopped"):
+                await store.read(numbers)
+        assert store.failure is not None
+        assert "disk" in store.failure
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        path = str(tmp_path / "studies.db")
+        connection = connect(path, load_migrations("sqlite"))
+        (n_pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {n_pages + 8}")
+        store = SqliteStore(connection, path=path, on_point=lambda _: None)
+        await store.transact(lambda t: t.insert_study(study_row()))
+
+        def too_much(t: Transaction) -> None:
+            t.append_event(event_row(1, 1, payload=bytes(100_000)))
+
+        jobs = [store.transact(adding(1)), store.transact(too_much), store.transact(adding(2))]
+        first, second, third = await asyncio.gather(*jobs, return_exceptions=True)
+        assert isinstance(second, UnavailableError)
+        kept = [each for each in (first, third) if not isinstance(each, BaseException)]
+        assert await store.read(numbers) == kept
+        assert await store.transact(adding(3)) == 3
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_cancelled_caller_disturbs_nobody(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        points = Points()
+        store = await with_study(tmp_path, points)
+        points.gate.clear()
+        jobs = [asyncio.ensure_future(store.transact(adding(n))) for n in range(1, 21)]
+        await asyncio.sleep(0)
+        for job in jobs[::2]:
+            job.cancel()
+        points.gate.set()
+        results = await asyncio.gather(*jobs, return_exceptions=True)
+        for number, result in enumerate(results, 1):
+            cancelled = isinstance(result, asyncio.CancelledError)
+            assert cancelled if number % 2 else result == number
+        assert {*await store.read(numbers)} >= {*range(2, 21, 2)}
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_loop_that_ended_disturbs_nobody(tmp_path: Path) -> None:
+    points = Points()
+    store = asyncio.run(with_study(tmp_path, points))
+    points.gate.clear()
+
+    async def leave() -> None:
+        asyncio.ensure_future(store.transact(adding(1))).cancel()
+        job = asyncio.ensure_future(store.transact(adding(2)))
+        await asyncio.sleep(0.01)
+        job.cancel()
+
+    asyncio.run(leave())
+    points.gate.set()
+
+    async def go_on() -> int:
+        return await store.transact(adding(3))
+
+    assert asyncio.run(go_on()) == 3
+    asyncio.run(store.close())
+
+
+def test_callers_on_several_loops_are_served(tmp_path: Path) -> None:
+    store = asyncio.run(with_study(tmp_path, Points()))
+    results: list[int] = []
+
+    async def caller(first: int) -> None:
+        jobs = [store.transact(adding(first + each)) for each in range(50)]
+        results.extend(await asyncio.gather(*jobs))
+
+    threads = [
+        threading.Thread(target=asyncio.run, args=(caller(first),)) for first in (1, 101, 201)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == asyncio.run(store.read(numbers))
+    assert len(results) == 150
+    asyncio.run(store.close())
+
+
+@pytest.mark.parametrize(
+    "error", [StopIteration(), KeyboardInterrupt(), SystemExit(), asyncio.CancelledError()]
+)
+def test_no_exception_of_a_work_ends_the_store(tmp_path: Path, error: BaseException) -> None:
+    def work(_: Transaction) -> None:
+        raise error
+
+    async def scenario() -> None:
+        store = await with_study(tmp_path, Points())
+        with pytest.raises(RuntimeError, match=type(error).__name__):
+            await store.transact(work)
+        assert await store.transact(adding(1)) == 1
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_bug_at_a_point_fails_the_batch_only(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        points = Points()
+        store = await with_study(tmp_path, points)
+        points.failure = SystemExit()
+        with pytest.raises(UnavailableError):
+            await store.transact(adding(1))
+        points.failure = None
+        assert await store.transact(adding(1)) == 1
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_closing_writes_everything_into_one_file(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = await with_study(tmp_path, Points())
+        await store.transact(adding(1))
+        await store.close()
+
+    asyncio.run(scenario())
+    assert [each.name for each in tmp_path.iterdir()] == ["studies.db"]
+    connection = sqlite3.connect(tmp_path / "studies.db")
+    assert connection.execute("SELECT number FROM trial").fetchall() == [(1,)]
+    connection.close()
+
+
+def test_what_was_kept_is_there_after_reopening(tmp_path: Path) -> None:
+    async def first() -> None:
+        store = await with_study(tmp_path, Points())
+        await asyncio.gather(*(store.transact(adding(number)) for number in range(1, 30)))
+        await store.close()
+
+    async def second() -> list[int]:
+        store = SqliteStore.open(str(tmp_path / "studies.db"))
+        found = await store.read(numbers)
+        await store.close()
+        return found
+
+    asyncio.run(first())
+    assert asyncio.run(second()) == list(range(1, 30))
+
+
+CHILD = """
+import asyncio, sys
+from bbopt_server.storage.sqlite import SqliteStore
+from tests.contract.store_contract import event_row, study_row, trial_row
+
+async def caller(store, first):
+    for number in range(first, 10**6, 4):
+        def work(t):
+            t.insert_trial(trial_row(1, number))
+            t.append_event(event_row(1, number, payload=bytes(900)))
+        await store.transact(work)
+        sys.stdout.write(f"{number}\\n")
+        sys.stdout.flush()
+
+async def main():
+    store = SqliteStore.open(sys.argv[1])
+    await store.transact(lambda t: t.insert_study(study_row()))
+    await asyncio.gather(*(caller(store, first) for first in (1, 2, 3, 4)))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("n_lines", [1, 250])
+def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, n_lines: int) -> None:
+    path = tmp_path / "studies.db"
+    root = Path(__file__).parents[3]
+    child = subprocess.Popen(  # noqa: S603 - our own interpreter and script.
+        [sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, text=True, cwd=root
+    )
+    assert child.stdout is not None
+    acknowledged = [child.stdout.readline() for _ in range(n_lines)]
+    child.kill()
+    acknowledged += child.stdout.readlines()
+    child.stdout.close()
+    child.wait()
+    # The last line may have been cut by the kill; what ends in a newline was said whole.
+    told = {int(line) for line in acknowledged if line.endswith("\n")}
+
+    async def look() -> tuple[list[int], list[int]]:
+        store = SqliteStore.open(str(path))
+        trials = await store.read(lambda t: [row.number for row in t.trials(1, limit=10**6)])
+        events = await store.read(lambda t: [row.revision for row in t.events(1, limit=10**6)])
+        await store.close()
+        return trials, events
+
+    trials, events = asyncio.run(look())
+    assert len(told) >= n_lines
+    assert told <= {*trials}
+    assert trials == events

@@ -227,7 +227,9 @@ class FakeService(OptimizationServiceServicer, InsightServiceServicer):
 
         return self._handle("StopTrial", request, context, work)
 
-    def WatchStudy(self, request: Any, context: Context) -> Iterator[Any]:  # noqa: N802
+    def WatchStudy(  # noqa: N802
+        self, request: pb2.WatchStudyRequest, context: Context
+    ) -> Iterator[pb2.StudyEvent]:
         with self.lock:
             self.calls.append(("WatchStudy", request))
             faults = self.faults["WatchStudy"]

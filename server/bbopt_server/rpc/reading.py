@@ -178,21 +178,19 @@ def tell(request: service_pb2.TellTrialsRequest) -> Tell:
         raise InvalidError.of(
             "tells", f"must have 1 to {MAX_BATCH} items, not {len(request.tells)}"
         )
-    items = [
-        _tell_item(item, study, f"tells[{position}]")
-        for position, item in enumerate(request.tells)
-    ]
-    return Tell(study, tuple(items), request.atomic)
+    items = tuple(_tell_item(item, study) for item in request.tells)
+    return Tell(study, items, request.atomic)
 
 
-def _tell_item(item: service_pb2.Tell, study: StudyName, field: str) -> TellItem:
+def _tell_item(item: service_pb2.Tell, study: StudyName) -> TellItem:
+    """Read one item; its faults have paths from the item on, like those found later."""
     violations = Violations()
     number = 0
-    with violations.within(f"{field}.trial"):
+    with violations.within("trial"):
         number = TrialName.parse_within(item.trial, study).number
     outcome: Outcome | InvalidError
     try:
-        with violations.within(f"{field}.outcome"):
+        with violations.within("outcome"):
             outcome = outcome_from_message(item.outcome)
         violations.check()
     except InvalidError as error:

@@ -1,6 +1,7 @@
 """What an ask hands out: waiting trials first, then what the strategy computed."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -46,7 +47,7 @@ class Room:
 
 def room_of(tx: Transaction, row: StudyRow, spec: StudySpec) -> Room:
     """Count what a study may still hand out: never more than its budget has open."""
-    counts = tx.count_trials(row.key)
+    counts = _counts(tx, row, spec)
     n_queued = counts.get("QUEUED", 0)
     n_held = sum(counts.get(state, 0) for state in HELD)
     n_open = n_queued + n_held
@@ -57,6 +58,16 @@ def room_of(tx: Transaction, row: StudyRow, spec: StudySpec) -> Room:
         n_new = min(n_new, n_left - n_open)
         n_hand_out = n_left - n_held
     return Room(n_held, n_queued, max(0, n_hand_out), max(0, n_new))
+
+
+def _counts(tx: Transaction, row: StudyRow, spec: StudySpec) -> Mapping[str, int]:
+    """Count trials by state; the final ones only where a budget counts them.
+
+    Counting all of them takes time in proportion to the study's age, at every ask.
+    """
+    if spec.problem.budget.trials is not None:
+        return tx.count_trials(row.key)
+    return Counter(each.state for each in tx.trials(row.key, states=OPEN, limit=MAX_OPEN))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ cannot jump. So a restart can lose no lease: it gives every live one a full new 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from bbopt.errors import BboptError, LeaseLostError, PreconditionError, TrialFinishedError
-from bbopt.trial import Failed, Leased, Reported
+from bbopt.errors import BboptError, InvalidError, LeaseLostError, TrialFinishedError
+from bbopt.problem import Problem
+from bbopt.trial import Failed, Leased, Measurement, Reported
 from bbopt_server.storage.store import MeasurementRow, Transaction, TrialRow
 from bbopt_server.studies.answers import Action, Directive, ItemResult, ReportAnswer
 from bbopt_server.studies.commands import Heartbeat, Held, Release, Report
@@ -217,9 +218,10 @@ def report(ledger: Ledger, command: Report) -> tuple[ReportAnswer, TrialRow]:
     """
     row = find_trial(ledger.tx, ledger.row, command.number)
     check_token(row, command.lease_token)
+    _check_reported(ledger.spec.problem, command.measurements)
     for measurement in command.measurements:
         if measurement.step is None:
-            raise PreconditionError("every reported measurement needs a step")
+            raise InvalidError.of("measurements", "every one needs a step")
         revision = ledger.append(Reported(row.number, measurement), row.number)
         row = replace(row, revision=revision)
         payload = measurement_to_bytes(measurement)
@@ -231,3 +233,18 @@ def report(ledger: Ledger, command: Report) -> tuple[ReportAnswer, TrialRow]:
     should_stop = row.state == "STOPPING"
     answer = ReportAnswer(should_stop, row.state_message if should_stop else "", None)
     return answer, row
+
+
+def _check_reported(problem: Problem, measurements: Iterable[Measurement]) -> None:
+    """Check what was measured on the way; metrics may be missing.
+
+    Raises:
+        InvalidError: Listing every fault.
+    """
+    faults = [
+        replace(fault, field=f"measurements[{position}].{fault.field}")
+        for position, measurement in enumerate(measurements)
+        for fault in problem.check_result(measurement.metrics, partial=True)
+    ]
+    if faults:
+        raise InvalidError(faults)

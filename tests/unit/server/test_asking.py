@@ -1,0 +1,420 @@
+"""What an ask hands out, in what order, how much, and what happens without a model."""
+
+import asyncio
+
+import pytest
+
+from bbopt.errors import (
+    DeadlineError,
+    InvalidError,
+    NotFoundError,
+    RequestIdReusedError,
+    UnavailableError,
+)
+from bbopt.rpc.v1 import optimization_service_pb2 as pb
+from bbopt.rpc.v1 import study_pb2
+from bbopt_server.compute import (
+    ComputeFailedError,
+    ComputeUnavailableError,
+    StudyLog,
+    Suggestions,
+)
+from bbopt_server.compute.connection import NotInstalledError
+from tests.unit.server.service import (
+    STUDY,
+    Service,
+    asynchronous,
+    completed,
+    failed,
+    new_id,
+    point,
+    quadratic,
+    refused,
+    seconds,
+)
+
+Reason = pb.AskTrialsResponse
+
+
+async def enqueue(service: Service, x: float) -> None:
+    request = pb.CreateTrialRequest(
+        parent=STUDY, parameters=point(x=x, y=0.5), request_id=new_id()
+    )
+    await service.call("CreateTrial", request)
+
+
+@asynchronous
+async def test_trials_are_numbered_from_one_without_gaps() -> None:
+    service = Service()
+    await service.create()
+    answers = [await service.ask(2), await service.ask(1), await service.ask(3)]
+    numbers = [trial.number for answer in answers for trial in answer.trials]
+    assert numbers == [1, 2, 3, 4, 5, 6]
+    assert all(answer.reason == Reason.REASON_COUNT_MET for answer in answers)
+
+
+@asynchronous
+async def test_a_repeated_ask_gets_the_same_trials_and_leases() -> None:
+    service = Service()
+    await service.create()
+    first = await service.ask(2, request_id="the-same-one")
+    again = await service.ask(2, request_id="the-same-one")
+    assert again == first
+    assert len(service.compute.jobs) == 1
+    assert (await service.ask()).trials[0].number == 3
+
+
+@asynchronous
+async def test_a_request_id_that_comes_back_with_another_request_is_refused() -> None:
+    service = Service()
+    await service.create()
+    await service.ask(2, request_id="the-same-one")
+    with refused(RequestIdReusedError):
+        await service.ask(3, request_id="the-same-one")
+
+
+@pytest.mark.parametrize("request_id", ["", "short", "x" * 65, "with space", "slash/es-1"])
+def test_a_malformed_request_id_is_refused(request_id: str) -> None:
+    async def scenario() -> None:
+        service = Service()
+        await service.create()
+        with refused(InvalidError, field="request_id"):
+            await service.ask(request_id=request_id)
+
+    asyncio.run(scenario())
+
+
+@asynchronous
+async def test_waiting_trials_go_out_first_lowest_number_first() -> None:
+    service = Service()
+    await service.create()
+    await enqueue(service, 0.25)
+    await enqueue(service, 0.75)
+    answer = await service.ask(3)
+    assert [trial.parameters["x"].double_value for trial in answer.trials[:2]] == [0.25, 0.75]
+    assert [trial.number for trial in answer.trials] == [1, 2, 3]
+    assert [trial.provenance.generator for trial in answer.trials] == [
+        "enqueued",
+        "enqueued",
+        "fake",
+    ]
+    assert [count for _, count, _ in service.compute.jobs] == [1]
+
+
+@asynchronous
+async def test_the_queue_alone_needs_no_compute() -> None:
+    service = Service()
+    await service.create()
+    await enqueue(service, 0.25)
+    service.compute.error = ComputeUnavailableError("down")
+    assert (await service.ask()).trials[0].provenance.generator == "enqueued"
+    assert service.compute.jobs == []
+
+
+@asynchronous
+async def test_no_more_is_handed_out_than_the_budget_has_open() -> None:
+    service = Service()
+    await service.create(quadratic(max_trials=3))
+    first = await service.ask(2)
+    rest = await service.ask(5)
+    assert [len(first.trials), len(rest.trials)] == [2, 1]
+    assert rest.reason == Reason.REASON_WAITING_FOR_RESULTS
+    assert rest.retry_after.ToTimedelta().total_seconds() > 0
+    none = await service.ask(max_wait=seconds(0))
+    assert (len(none.trials), none.reason) == (0, Reason.REASON_WAITING_FOR_RESULTS)
+
+
+@asynchronous
+async def test_a_failed_trial_gives_its_part_of_the_budget_back() -> None:
+    service = Service()
+    await service.create(quadratic(max_trials=1))
+    trial = (await service.ask()).trials[0]
+    await service.tell(trial, failed(final=True))
+    assert (await service.ask()).trials[0].number == 2
+
+
+@asynchronous
+async def test_a_spent_budget_completes_the_study_and_says_so() -> None:
+    service = Service()
+    await service.create(quadratic(max_trials=1))
+    await service.tell((await service.ask()).trials[0], completed())
+    answer = await service.ask()
+    assert answer.reason == Reason.REASON_BUDGET_EXHAUSTED
+    assert answer.study_state == study_pb2.Study.STATE_COMPLETED
+    study = await service.study()
+    assert study.state_reason.code == study_pb2.StateReason.CODE_TRIAL_BUDGET
+    assert (await service.events())[-1] == "study_changed"
+
+
+@asynchronous
+async def test_a_spent_cost_budget_completes_the_study() -> None:
+    service = Service()
+    await service.create(quadratic(max_cost=5.0))
+    trials = (await service.ask(2)).trials
+    await service.tell(trials[0], completed(cost=3.0))
+    assert (await service.study()).state == study_pb2.Study.STATE_ACTIVE
+    await service.tell(trials[1], completed(cost=2.5))
+    study = await service.study()
+    assert study.state_reason.code == study_pb2.StateReason.CODE_COST_BUDGET
+    assert study.stats.cost_spent == 5.5
+
+
+@asynchronous
+async def test_an_ask_waits_for_a_trial_that_comes_back() -> None:
+    service = Service()
+    await service.create(quadratic(max_trials=1))
+    trial = (await service.ask()).trials[0]
+    waiting = asyncio.create_task(service.ask(worker_id="other"))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    held = pb.HeartbeatTrialsRequest.Held(trial=trial.name, lease_token=trial.lease.token)
+    await service.call(
+        "ReleaseTrials",
+        pb.ReleaseTrialsRequest(parent=STUDY, held=[held], request_id=new_id()),
+    )
+    got = (await waiting).trials[0]
+    assert (got.number, got.parameters) == (trial.number, trial.parameters)
+    assert got.lease.worker_id == "other"
+
+
+@asynchronous
+async def test_an_ask_that_waits_in_vain_times_out_and_leaves_no_trace() -> None:
+    service = Service()
+    await service.create(quadratic(max_trials=1))
+    await service.ask()
+    events = await service.events()
+    answer = await service.ask(max_wait=seconds(0.02))
+    assert (len(answer.trials), answer.reason) == (0, Reason.REASON_TIMED_OUT)
+    assert await service.events() == events
+
+
+@asynchronous
+async def test_an_ask_that_waits_ends_when_the_budget_is_met() -> None:
+    service = Service()
+    await service.create(quadratic(max_trials=1))
+    trial = (await service.ask()).trials[0]
+    waiting = asyncio.create_task(service.ask())
+    await asyncio.sleep(0.01)
+    await service.tell(trial, completed())
+    assert (await waiting).reason == Reason.REASON_BUDGET_EXHAUSTED
+
+
+@asynchronous
+async def test_asks_that_wait_for_compute_share_one_job() -> None:
+    service = Service()
+    await service.create()
+    service.compute.gate = asyncio.Event()
+    first = asyncio.create_task(service.ask())
+    while not service.compute.jobs:
+        await asyncio.sleep(0)
+    others = [asyncio.create_task(service.ask(2, worker_id=f"w{i}")) for i in range(8)]
+    await asyncio.sleep(0.01)
+    service.compute.gate.set()
+    answers = await asyncio.gather(first, *others)
+    numbers = [trial.number for answer in answers for trial in answer.trials]
+    assert sorted(numbers) == list(range(1, 18))
+    assert service.compute.jobs[0][1] == 1
+    assert service.compute.jobs[-1][1] == 16
+    # The first job saw no other ask; the second one saw its trial.
+    assert len(service.compute.jobs) == 2
+    assert (await service.events()).count("asked") == 2
+
+
+@asynchronous
+async def test_points_are_computed_again_when_a_result_came_meanwhile() -> None:
+    service = Service()
+    await service.create()
+    open_trial = (await service.ask()).trials[0]
+    service.compute.gate = asyncio.Event()
+    asking = asyncio.create_task(service.ask())
+    while len(service.compute.jobs) < 2:
+        await asyncio.sleep(0)
+    await service.tell(open_trial, completed())
+    told_at = (await service.study()).revision
+    service.compute.gate.set()
+    trial = (await asking).trials[0]
+    assert trial.provenance.data_revision == told_at
+    assert len(service.compute.jobs) == 3
+
+
+@asynchronous
+async def test_points_that_no_data_can_change_are_not_computed_again() -> None:
+    service = Service()
+    await service.create(quadratic(strategy="sobol"))
+    open_trial = (await service.ask()).trials[0]
+    service.compute.gate = asyncio.Event()
+    asking = asyncio.create_task(service.ask())
+    while len(service.compute.jobs) < 2:
+        await asyncio.sleep(0)
+    await service.tell(open_trial, completed())
+    service.compute.gate.set()
+    await asking
+    assert len(service.compute.jobs) == 2
+
+
+@asynchronous
+async def test_computing_again_ends_though_results_keep_coming() -> None:
+    service = Service()
+    await service.create()
+    trials = list((await service.ask(10)).trials)
+    suggest = service.compute.suggest
+
+    async def suggest_while_told(
+        study: StudyLog, count: int, *, time_left_s: float | None
+    ) -> Suggestions:
+        found = await suggest(study, count, time_left_s=time_left_s)
+        await service.tell(trials.pop(), completed())
+        return found
+
+    service.compute.suggest = suggest_while_told  # type: ignore[method-assign]
+    trial = (await service.ask()).trials[0]
+    assert len(service.compute.jobs) == 4
+    assert trial.provenance.data_revision < trial.revision - 1
+
+
+@asynchronous
+async def test_points_of_a_caller_that_left_wait_in_the_queue() -> None:
+    service = Service()
+    await service.create()
+    service.compute.gate = asyncio.Event()
+    stays = asyncio.create_task(service.ask())
+    leaves = asyncio.create_task(service.ask())
+    while not service.compute.jobs:
+        await asyncio.sleep(0)
+    leaves.cancel()
+    await asyncio.gather(leaves, return_exceptions=True)
+    service.compute.gate.set()
+    assert (await stays).trials[0].number == 1
+    assert [count for _, count, _ in service.compute.jobs] == [2]
+    left = await service.trial(2)
+    assert left.state == left.STATE_QUEUED
+    assert (await service.ask()).trials[0].number == 2
+
+
+@asynchronous
+async def test_nothing_becomes_a_trial_when_every_caller_left() -> None:
+    service = Service()
+    await service.create()
+    service.compute.gate = asyncio.Event()
+    leaves = asyncio.create_task(service.ask())
+    while not service.compute.jobs:
+        await asyncio.sleep(0)
+    leaves.cancel()
+    await asyncio.gather(leaves, return_exceptions=True)
+    service.compute.gate.set()
+    await asyncio.sleep(0.01)
+    assert await service.events() == ["study_changed"]
+
+
+@asynchronous
+async def test_near_the_deadline_a_cheaper_point_is_handed_out_and_marked() -> None:
+    service = Service()
+    await service.create()
+    service.compute.gate = asyncio.Event()
+    trial = (await service.ask(time_left_s=0.05)).trials[0]
+    assert trial.provenance.generator == "fallback"
+    assert trial.provenance.degraded_from == "gp"
+    assert "deadline" in trial.provenance.reason
+    assert set(trial.parameters) == {"x", "y"}
+
+
+@asynchronous
+async def test_a_fallback_is_a_function_of_the_seed_and_the_number() -> None:
+    points = []
+    for _ in range(2):
+        service = Service()
+        spec = quadratic()
+        spec.seed = 7
+        await service.create(spec)
+        service.compute.error = ComputeUnavailableError("down")
+        points.append([trial.parameters for trial in (await service.ask(2)).trials])
+    assert points[0] == points[1]
+    assert points[0][0] != points[0][1]
+
+
+@pytest.mark.parametrize("error", [ComputeUnavailableError("down"), ComputeFailedError("hung")])
+def test_without_a_working_model_asks_are_still_answered(error: UnavailableError) -> None:
+    async def scenario() -> None:
+        service = Service()
+        await service.create()
+        service.compute.error = error
+        trial = (await service.ask()).trials[0]
+        assert trial.provenance.generator == "fallback"
+        assert str(error) in trial.provenance.reason
+        service.compute.error = None
+        assert (await service.ask()).trials[0].provenance.generator == "fake"
+
+    asyncio.run(scenario())
+
+
+@asynchronous
+async def test_a_caller_that_allows_no_fallback_hears_that_there_was_no_time() -> None:
+    service = Service()
+    await service.create()
+    service.compute.gate = asyncio.Event()
+    with refused(DeadlineError):
+        await service.ask(time_left_s=0.05, degrade=pb.AskTrialsRequest.DEGRADE_NEVER)
+    assert await service.events() == ["study_changed"]
+
+
+@asynchronous
+async def test_a_server_without_an_engine_says_so_instead_of_degrading() -> None:
+    service = Service()
+    await service.create()
+    service.compute.error = NotInstalledError("pip install 'bbopt[server]'")
+    with refused(NotInstalledError):
+        await service.ask()
+    await enqueue(service, 0.5)
+    assert (await service.tell(1, completed())).status.code == 0
+
+
+@asynchronous
+async def test_an_exhausted_space_is_said_and_completes_the_study() -> None:
+    service = Service()
+    await service.create()
+    service.compute.n_left = 2
+    answer = await service.ask(3)
+    assert (len(answer.trials), answer.reason) == (2, Reason.REASON_WAITING_FOR_RESULTS)
+    assert (await service.ask()).reason == Reason.REASON_SPACE_EXHAUSTED
+    for trial in answer.trials:
+        await service.tell(trial, completed())
+    last = await service.ask()
+    assert last.reason == Reason.REASON_SPACE_EXHAUSTED
+    assert last.study_state == study_pb2.Study.STATE_COMPLETED
+
+
+@asynchronous
+async def test_draining_ends_asks_that_wait_and_refuses_new_ones() -> None:
+    service = Service()
+    await service.create()
+    service.compute.gate = asyncio.Event()
+    waiting = asyncio.create_task(service.ask())
+    while not service.compute.jobs:
+        await asyncio.sleep(0)
+    await service.studies.drain()
+    with refused(UnavailableError):
+        await waiting
+    with refused(UnavailableError):
+        await service.ask()
+    with refused(NotFoundError):
+        await service.tell(1, completed(), parent=f"{STUDY}-other")
+
+
+@asynchronous
+async def test_an_ask_of_a_study_that_is_not_there_is_refused() -> None:
+    with refused(NotFoundError):
+        await Service().ask()
+
+
+@asynchronous
+async def test_a_study_deleted_while_asked_is_not_found() -> None:
+    service = Service()
+    await service.create()
+    service.compute.gate = asyncio.Event()
+    waiting = asyncio.create_task(service.ask())
+    while not service.compute.jobs:
+        await asyncio.sleep(0)
+    await service.call("DeleteStudy", pb.DeleteStudyRequest(name=STUDY, request_id=new_id()))
+    service.compute.gate.set()
+    with refused(NotFoundError):
+        await waiting

@@ -4,6 +4,7 @@ Rows are *canonical* when they come from a point: levels at their positions, ina
 at 0.5. ``snap`` makes any row canonical, and ``snap(x) == encode(decode(x))`` bit for bit.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import TypeAlias, assert_never
@@ -313,7 +314,7 @@ def _encoder_of(parameter: Parameter) -> Callable[[ParamValue], float]:
     """Return the map from a parameter's values to its levels."""
     grid = grid_of(parameter)
     if grid is not None:
-        return lambda value: float(grid.index(np.asarray([float(value)]))[0])
+        return lambda value: float(grid.position(_finite(value)))
     if isinstance(parameter, Float):
         low, high = parameter.low, parameter.high
         return lambda value: min(max(_finite(value), low), high)
@@ -323,13 +324,12 @@ def _encoder_of(parameter: Parameter) -> Callable[[ParamValue], float]:
 
 def _lowest_level(parameter: Parameter) -> float:
     """Return a level that every scale can transform, for parameters that are not active."""
-    is_continuous = isinstance(parameter, Float) and parameter.step is None
-    return parameter.low if is_continuous else 0.0
+    return parameter.low if isinstance(parameter, Float) and parameter.step is None else 0.0
 
 
 def _finite(value: ParamValue) -> float:
     real = float(value)
-    if not np.isfinite(real):
+    if not math.isfinite(real):
         raise ValueError("not finite")
     return real
 

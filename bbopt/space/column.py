@@ -24,12 +24,14 @@ from bbopt.space.parameters import (
     Parameter,
     Scale,
 )
-from bbopt.space.scales import from_unit, resolution, to_unit
+from bbopt.space.scales import FINEST, Stretch
 
 MAX_DISCRETE_LEVELS = 1024
 """A number with more levels than this is a CONTINUOUS column that snaps to its levels:
 nobody can enumerate them, and the gap between two of them is small.
 """
+FINEST_UNIT = 8.0 * FINEST
+"""What coordinates of real parameters are rounded to, unless doubles are coarser than that."""
 
 
 class ColumnKind(enum.Enum):
@@ -81,13 +83,22 @@ class RealBlock:
 
     index: IntArray
     """Their columns, ``(c,)``."""
-    low: FloatArray
-    high: FloatArray
-    scale: Scale
+    stretch: Stretch
+    is_fine: bool
+    """Whether doubles are much finer than the rounding of coordinates, everywhere."""
+
+    @classmethod
+    def of(
+        cls, index: IntArray, low: FloatArray, high: FloatArray, scale: Scale
+    ) -> "RealBlock":
+        """Build one from the ends of the ranges."""
+        stretch = Stretch.of(low, high, scale)
+        unit = _power_above(stretch.worst_resolution())
+        return cls(index, stretch, bool((unit == FINEST_UNIT).all()))
 
     def levels(self, x: FloatArray) -> FloatArray:
         """Turn unit-cube coordinates ``(n, c)`` into values."""
-        return from_unit(x, self.low, self.high, self.scale)
+        return self.stretch.from_unit(x)
 
     def positions(self, levels: FloatArray) -> FloatArray:
         """Turn values ``(n, c)`` into canonical coordinates.
@@ -97,13 +108,15 @@ class RealBlock:
         a canonical coordinate alone, bit for bit. The second pass is for values next to
         where the power of two changes.
         """
+        if self.is_fine:
+            x = np.rint(self.stretch.to_unit(levels) / FINEST_UNIT) * FINEST_UNIT
+            return np.asarray(x)
         return self._rounded(self.levels(self._rounded(levels)))
 
     def _rounded(self, levels: FloatArray) -> FloatArray:
-        x = to_unit(levels, self.low, self.high, self.scale)
-        gap = resolution(levels, self.low, self.high, self.scale)
-        unit = np.exp2(np.frexp(4.0 * gap)[1])
-        return np.asarray(np.clip(np.rint(x / unit) * unit, 0.0, 1.0))
+        unit = _power_above(self.stretch.resolution(levels))
+        x = np.rint(self.stretch.to_unit(levels) / unit) * unit
+        return np.asarray(np.minimum(x, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,32 +144,33 @@ class GridBlock:
     """
 
     index: IntArray
-    low: FloatArray
-    high: FloatArray
-    """Largest value on the grid."""
     step: FloatArray
-    scale: Scale
+    stretch: Stretch
+    start: FloatArray
+    """Where the stretched interval, with the added half steps, begins and how long it is."""
+    length: FloatArray
+
+    @classmethod
+    def of(cls, index: IntArray, grids: Sequence[Grid], scale: Scale) -> "GridBlock":
+        """Build one from grids."""
+        low = np.asarray([grid.low for grid in grids])
+        high = np.asarray([grid.value(grid.n_levels - 1) for grid in grids])
+        step = np.asarray([grid.step for grid in grids])
+        stretch = Stretch.of(low, high, scale)
+        below = stretch.to_unit(low + 0.5 * step)
+        above = 1.0 - stretch.to_unit(high - 0.5 * step)
+        return cls(index, step, stretch, -below, 1.0 + below + above)
 
     def levels(self, x: FloatArray) -> FloatArray:
         """Turn unit-cube coordinates ``(n, c)`` into level numbers."""
-        start, length = self._margins()
-        stretched = np.clip(start + x * length, 0.0, 1.0)
-        values = from_unit(stretched, self.low, self.high, self.scale)
-        n_levels = np.rint((self.high - self.low) / self.step) + 1
-        return np.clip(np.rint((values - self.low) / self.step), 0.0, n_levels - 1)
+        inside = np.minimum(np.maximum(self.start + x * self.length, 0.0), 1.0)
+        values = self.stretch.from_unit(inside)
+        return np.asarray(np.rint((values - self.stretch.low) / self.step))
 
     def positions(self, levels: FloatArray) -> FloatArray:
         """Turn level numbers into positions in the unit interval."""
-        start, length = self._margins()
-        values = np.minimum(self.low + levels * self.step, self.high)
-        x = to_unit(values, self.low, self.high, self.scale)
-        return np.asarray((x - start) / length)
-
-    def _margins(self) -> tuple[FloatArray, FloatArray]:
-        half = 0.5 * self.step
-        below = to_unit(self.low + half, self.low, self.high, self.scale)
-        above = 1.0 - to_unit(self.high - half, self.low, self.high, self.scale)
-        return -below, 1.0 + below + above
+        values = np.minimum(self.stretch.low + levels * self.step, self.stretch.high)
+        return np.asarray((self.stretch.to_unit(values) - self.start) / self.length)
 
 
 Block = RealBlock | EvenBlock | GridBlock
@@ -176,7 +190,7 @@ def blocks_of(parameters: Sequence[Parameter]) -> tuple[Block, ...]:
         else:
             even.append(j)
     blocks: list[Block] = [
-        RealBlock(_index(js), *_bounds([parameters[j] for j in js]), scale)
+        RealBlock.of(_index(js), *_bounds([parameters[j] for j in js]), scale)
         for scale, js in real.items()
     ]
     if even:
@@ -184,10 +198,7 @@ def blocks_of(parameters: Sequence[Parameter]) -> tuple[Block, ...]:
         blocks.append(EvenBlock(_index(even), np.asarray(counts)))
     for scale, js in gridded.items():
         grids = [grid for grid in map(grid_of, (parameters[j] for j in js)) if grid is not None]
-        low = np.asarray([grid.low for grid in grids])
-        high = np.asarray([grid.value(grid.n_levels - 1) for grid in grids])
-        step = np.asarray([grid.step for grid in grids])
-        blocks.append(GridBlock(_index(js), low, high, step, scale))
+        blocks.append(GridBlock.of(_index(js), grids, scale))
     return tuple(blocks)
 
 
@@ -210,6 +221,11 @@ def column_of(parameter: Parameter) -> Column:
     levels = block.positions(np.arange(n_levels, dtype=np.float64)[:, None])[:, 0]
     levels.setflags(write=False)
     return Column(parameter.name, kind, n_levels, levels, periodic)
+
+
+def _power_above(gap: FloatArray) -> FloatArray:
+    """Return the power of two that is 4 to 8 times a gap."""
+    return np.asarray(np.exp2(np.frexp(4.0 * gap)[1]))
 
 
 def _index(columns: list[int]) -> IntArray:

@@ -7,6 +7,7 @@ the decimals: what a person types is on the grid, bit for bit.
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -41,17 +42,22 @@ class Grid:
         return np.asarray(np.clip(values, self.low, self.high), dtype=np.float64)
 
     def value(self, index: int) -> float:
-        """Return one value."""
-        return float(self.values(np.asarray([index], dtype=np.int64))[0])
+        """Return one value; the same double as ``values`` gives."""
+        start, stride, denominator = _in_integers(self.low, self.step)
+        return min(max((start + index * stride) / denominator, self.low), self.high)
 
     def index(self, values: FloatArray) -> IntArray:
         """Return the positions of the nearest grid values."""
         nearest = np.rint((np.asarray(values, dtype=np.float64) - self.low) / self.step)
         return np.asarray(np.clip(nearest, 0, self.n_levels - 1), dtype=np.int64)
 
+    def position(self, value: float) -> int:
+        """Return the position of the grid value nearest to ``value``."""
+        return min(max(round((value - self.low) / self.step), 0), self.n_levels - 1)
+
     def nearest(self, value: float) -> float:
         """Return the grid value nearest to ``value``."""
-        return self.value(int(self.index(np.asarray([value], dtype=np.float64))[0]))
+        return self.value(self.position(value))
 
     def contains(self, value: float) -> bool:
         """Say whether ``value`` is on the grid, up to rounding."""
@@ -59,6 +65,7 @@ class Grid:
         return abs(value - self.nearest(value)) <= slack
 
 
+@lru_cache(maxsize=4096)
 def _in_integers(low: float, step: float) -> tuple[float, float, float]:
     """Find ``(a, s, m)``, integers if possible, with ``low = a / m`` and ``step = s / m``."""
     for n_decimals in range(N_DECIMALS + 1):

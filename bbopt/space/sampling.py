@@ -23,7 +23,7 @@ from bbopt.space.polytope import Polytope
 if TYPE_CHECKING:
     from bbopt.space.codec import Codec
 
-MAX_DRAWS = 10_000
+MAX_DRAWS = 5_000
 """Draws (rejection and moved ones together) before the feasible set counts as empty."""
 WORTHWHILE = 0.1
 """Share of accepted draws above which rejection is cheaper than anything else."""

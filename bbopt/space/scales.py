@@ -1,9 +1,6 @@
-"""The four scales as maps between user units and the unit interval, with their resolution.
+"""The four scales as maps between user units and the unit interval, and their resolution."""
 
-All functions work on blocks: ``values`` has shape ``(n, c)`` for ``c`` parameters of one
-scale, ``low`` and ``high`` have shape ``(c,)``.
-"""
-
+from dataclasses import dataclass
 from typing import assert_never
 
 import numpy as np
@@ -15,78 +12,107 @@ FINEST = 2.0**-50
 """What rounding in the transforms themselves may amount to, in unit-interval lengths."""
 
 
-def to_unit(values: FloatArray, low: FloatArray, high: FloatArray, scale: Scale) -> FloatArray:
-    """Stretch user units onto ``[0, 1]``; both bounds map exactly."""
-    match scale:
-        case Scale.LINEAR:
-            x = (values - low) / (high - low)
-        case Scale.LOG:
-            x = _log_ratio(values, low) / _log_ratio(high, low)
-        case Scale.REVERSE_LOG:
-            mirrored = low + (high - values)
-            x = 1.0 - _log_ratio(mirrored, low) / _log_ratio(high, low)
-        case Scale.LOGIT:
-            bottom, top = _logit(low), _logit(high)
-            x = (_logit(values) - bottom) / (top - bottom)
-        case _:
-            assert_never(scale)
-    x = np.where(values <= low, 0.0, np.where(values >= high, 1.0, x))
-    return np.clip(x, 0.0, 1.0)
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Ranges of ``c`` parameters that share one scale.
 
+    All methods work on blocks of shape ``(n, c)``; ``low``, ``high`` and ``span`` are ``(c,)``.
+    """
 
-def from_unit(x: FloatArray, low: FloatArray, high: FloatArray, scale: Scale) -> FloatArray:
-    """Invert ``to_unit``; the result is never outside ``[low, high]``."""
-    match scale:
-        case Scale.LINEAR:
-            values = low + x * (high - low)
-        case Scale.LOG:
-            values = _raise(x, low, high)
-        case Scale.REVERSE_LOG:
-            values = high - (_raise(1.0 - x, low, high) - low)
-        case Scale.LOGIT:
-            bottom, top = _logit(low), _logit(high)
-            values = 1.0 / (1.0 + np.exp(-(bottom + x * (top - bottom))))
-        case _:
-            assert_never(scale)
-    values = np.where(x <= 0.0, low, np.where(x >= 1.0, high, values))
-    return np.clip(values, low, high)
+    low: FloatArray
+    high: FloatArray
+    scale: Scale
+    span: FloatArray
+    """Length of the range after the scale's transform."""
 
+    @classmethod
+    def of(cls, low: FloatArray, high: FloatArray, scale: Scale) -> "Stretch":
+        """Build one from the ends of the ranges."""
+        match scale:
+            case Scale.LINEAR:
+                span = high - low
+            case Scale.LOG | Scale.REVERSE_LOG:
+                span = _log_ratio(high, low)
+            case Scale.LOGIT:
+                span = _logit(high) - _logit(low)
+            case _:
+                assert_never(scale)
+        return cls(low, high, scale, span)
 
-def resolution(
-    values: FloatArray, low: FloatArray, high: FloatArray, scale: Scale
-) -> FloatArray:
-    """Say how far apart in the unit interval neighbouring doubles are at ``values``."""
-    spacing = np.spacing(np.abs(values))
-    match scale:
-        case Scale.LINEAR:
-            gap = spacing / (high - low)
-        case Scale.LOG:
-            gap = spacing / values / _log_ratio(high, low)
-        case Scale.REVERSE_LOG:
-            gap = spacing / (low + (high - values)) / _log_ratio(high, low)
-        case Scale.LOGIT:
-            gap = spacing / values / (1.0 - values) / (_logit(high) - _logit(low))
-        case _:
-            assert_never(scale)
-    return np.minimum(gap + FINEST, 0.25)
+    def to_unit(self, values: FloatArray) -> FloatArray:
+        """Stretch user units onto ``[0, 1]``."""
+        match self.scale:
+            case Scale.LINEAR:
+                x = (values - self.low) / self.span
+            case Scale.LOG:
+                x = _log_ratio(values, self.low) / self.span
+            case Scale.REVERSE_LOG:
+                x = 1.0 - _log_ratio(self._mirrored(values), self.low) / self.span
+            case Scale.LOGIT:
+                x = (_logit(values) - _logit(self.low)) / self.span
+            case _:
+                assert_never(self.scale)
+        return np.asarray(np.minimum(np.maximum(x, 0.0), 1.0))
+
+    def from_unit(self, x: FloatArray) -> FloatArray:
+        """Invert ``to_unit``: both ends exactly, and never outside the range."""
+        match self.scale:
+            case Scale.LINEAR:
+                values = self.low + x * self.span
+            case Scale.LOG:
+                values = self._raised(x)
+            case Scale.REVERSE_LOG:
+                values = self._mirrored(self._raised(1.0 - x))
+            case Scale.LOGIT:
+                values = 1.0 / (1.0 + np.exp(-(_logit(self.low) + x * self.span)))
+            case _:
+                assert_never(self.scale)
+        values = np.where(x <= 0.0, self.low, np.where(x >= 1.0, self.high, values))
+        return np.asarray(np.minimum(np.maximum(values, self.low), self.high))
+
+    def resolution(self, values: FloatArray) -> FloatArray:
+        """Say how far apart in the unit interval neighbouring doubles are at ``values``."""
+        spacing = np.spacing(np.abs(values))
+        match self.scale:
+            case Scale.LINEAR:
+                gap = spacing / self.span
+            case Scale.LOG:
+                gap = spacing / values / self.span
+            case Scale.REVERSE_LOG:
+                gap = spacing / self._mirrored(values) / self.span
+            case Scale.LOGIT:
+                gap = spacing / values / (1.0 - values) / self.span
+            case _:
+                assert_never(self.scale)
+        return np.asarray(np.minimum(gap + FINEST, 0.25))
+
+    def worst_resolution(self) -> FloatArray:
+        """Return an upper bound of ``resolution`` over each range, ``(c,)``."""
+        at_ends = np.maximum(self.resolution(self.low), self.resolution(self.high))
+        # Within a power of two the relative spacing of doubles varies by two.
+        return np.minimum(2.0 * at_ends - FINEST, 0.25)
+
+    def _mirrored(self, values: FloatArray) -> FloatArray:
+        return self.low + (self.high - values)
+
+    def _raised(self, x: FloatArray) -> FloatArray:
+        """Return ``low * (high / low) ** x``."""
+        exponent = x * self.span
+        if (self.span < 700.0).all():
+            return np.asarray(self.low + self.low * np.expm1(exponent))
+        with np.errstate(over="ignore"):
+            direct = self.low + self.low * np.expm1(exponent)
+        return np.where(exponent < 700.0, direct, np.exp(np.log(self.low) + exponent))
 
 
 def _log_ratio(values: FloatArray, low: FloatArray) -> FloatArray:
     """Return ``log(values / low)``, exact for narrow ranges and safe for huge ones."""
     with np.errstate(over="ignore"):
         ratio = values / low
-        narrow = np.log1p((values - low) / low)
-    wide = np.log(values) - np.log(low)
-    return np.where(ratio < 2.0, narrow, np.where(np.isfinite(ratio), np.log(ratio), wide))
-
-
-def _raise(x: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
-    """Return ``low * (high / low) ** x``."""
-    exponent = x * _log_ratio(high, low)
-    with np.errstate(over="ignore"):
-        direct = low + low * np.expm1(exponent)
-    return np.where(exponent < 700.0, direct, np.exp(np.log(low) + exponent))
+    narrow = np.log1p((values - low) / np.maximum(low, 0.5 * values))
+    wide = np.where(np.isfinite(ratio), np.log(ratio), np.log(values) - np.log(low))
+    return np.where(ratio < 2.0, narrow, wide)
 
 
 def _logit(values: FloatArray) -> FloatArray:
-    return np.log(values) - np.log1p(-values)
+    return np.asarray(np.log(values) - np.log1p(-values))

@@ -10,7 +10,7 @@ from bbopt.space.condition_validation import (
     condition_violations,
     dependency_violations,
 )
-from bbopt.space.conditions import ParamValue, holds
+from bbopt.space.conditions import ParamValue, holds, parents
 from bbopt.space.constraint_validation import constraint_violations
 from bbopt.space.constraints import Constraint, Exclude, Linear, Simplex, as_linear
 from bbopt.space.feasibility import linear_fault
@@ -34,6 +34,8 @@ class Space:
     )
     _order: tuple[str, ...] = field(init=False, repr=False, compare=False, default=())
     """Names, parents first."""
+    _parents: frozenset[str] = field(init=False, repr=False, compare=False, default=frozenset())
+    """Names that conditions look at."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parameters", as_tuple(self.parameters))
@@ -44,6 +46,9 @@ class Space:
         by_name = {parameter.name: parameter for parameter in self.parameters}
         object.__setattr__(self, "_by_name", by_name)
         object.__setattr__(self, "_order", tuple(activation_order(self.parameters)[0]))
+        conditions = [c for p in self.parameters if (c := condition_of(p)) is not None]
+        above = frozenset(name for condition in conditions for name in parents(condition))
+        object.__setattr__(self, "_parents", above)
         faults = self._default_violations()
         if faults:
             raise SpecError(faults)
@@ -77,6 +82,8 @@ class Space:
         Args:
             values: The point in user units; a parent that is missing counts as inactive.
         """
+        if not self._parents:
+            return frozenset(self._order)
         active: dict[str, ParamValue] = {}
         names = set()
         for name in self._order:
@@ -87,7 +94,7 @@ class Space:
             names.add(name)
             if isinstance(parameter, Fixed):
                 active[name] = parameter.value
-            elif name in values:
+            elif name in self._parents and name in values:
                 active[name] = canonical_value(parameter, values[name])
         return frozenset(names)
 

@@ -104,10 +104,14 @@ def parameters(
     draw: st.DrawFn, name: str = "x", active_if: Condition | None = None
 ) -> Parameter:
     """A parameter of any kind that varies."""
-    kind = draw(st.sampled_from((floats, ints, ordinals, categoricals)))
-    if draw(st.integers(0, 4)) == 0:
-        return Bool(name, active_if=active_if)
-    return draw(kind(name, active_if))
+    kinds: tuple[st.SearchStrategy[Parameter], ...] = (
+        floats(name, active_if),
+        ints(name, active_if),
+        ordinals(name, active_if),
+        categoricals(name, active_if),
+        st.just(Bool(name, active_if=active_if)),
+    )
+    return draw(st.one_of(kinds))
 
 
 @st.composite

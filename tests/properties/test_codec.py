@@ -28,8 +28,8 @@ def test_every_point_passes_the_check_and_survives_the_round_trip(
     for name, value in point.items():
         parameter = space.parameter(name)
         if isinstance(parameter, Float) and parameter.step is None:
-            size = max(abs(value), parameter.high - parameter.low)
-            assert abs(back[name] - value) <= 1e-12 * size
+            size = max(abs(float(value)), parameter.high - parameter.low)
+            assert abs(float(back[name]) - float(value)) <= 1e-12 * size
         else:
             assert back[name] == value
             assert type(back[name]) is type(value)

@@ -19,7 +19,7 @@ from types import FrameType
 from rich.console import Console
 
 from bbopt.errors import BboptError
-from bbopt.specs import RandomSpec, StrategySpec
+from bbopt.specs import AutoSpec, RandomSpec, StrategySpec, StudySpec
 from bbopt_client.client import Client
 from bbopt_client.demo.problem import MAX_BYTES, digits_problem
 from bbopt_client.demo.processes import ProcessGroup
@@ -77,10 +77,9 @@ def _run(options: DemoOptions, console: Console) -> int:
             f"server   {server.address}  ({options.out / 'studies.db'})", markup=False
         )
         with Client(server.address) as client:
-            results = [_tune(client, server, options, "tuned", None, console)]
+            results = [_tune(client, server, options, "tuned", AutoSpec(), console)]
             if options.with_random:
-                random = RandomSpec()
-                results.append(_tune(client, server, options, "random", random, console))
+                results.append(_tune(client, server, options, "random", RandomSpec(), console))
         write_report(options.out, results)
     console.print(summarise(results, options.out), markup=False, highlight=False)
     return 0
@@ -91,16 +90,15 @@ def _tune(
     server: "DemoServer",
     options: DemoOptions,
     name: str,
-    strategy: StrategySpec | None,
+    strategy: StrategySpec,
     console: Console,
 ) -> Result:
     """Run one study to its budget on worker processes of its own."""
     problem = digits_problem(options.n_trials)
-    study = client.create_study(
-        f"digits-{name}", problem=problem, strategy=strategy, seed=options.seed
-    )
+    spec = StudySpec(problem, strategy, seed=options.seed)
+    study = client.create_study_from(f"digits-{name}", spec)
     console.print(
-        f"study    {study.name}: {options.n_workers} workers, {options.n_trials} trials, "
+        f"study    {study.id}: {options.n_workers} workers, {options.n_trials} trials, "
         f"maximise accuracy with model_bytes <= {MAX_BYTES:,.0f}",
         markup=False,
         highlight=False,
@@ -113,7 +111,7 @@ def _tune(
                 log=options.out / f"{name}-worker-{number}.log",
                 environment=os.environ | {"OMP_NUM_THREADS": "1"},
             )
-        with ProgressView(study.name, options.n_trials, console) as view:
+        with ProgressView(study.id, options.n_trials, console) as view:
             _follow(study, server, workers, view)
     return Result(
         name=name,
@@ -127,7 +125,7 @@ def _tune(
 def _worker_command(address: str, study: Study, options: DemoOptions) -> list[str]:
     return [
         *(sys.executable, "-m", "bbopt_client.cli", "--server", address),
-        *("run", study.name, "--work-dir", str(options.out / "work"), "--", *options.command),
+        *("run", study.id, "--work-dir", str(options.out / "work"), "--", *options.command),
     ]
 
 

@@ -13,7 +13,7 @@ from bbopt import (
     Space,
 )
 from bbopt.problem import Goal
-from bbopt.space import Equals
+from bbopt.space import Equals, Scale
 
 MAX_BYTES = 150_000.0
 """Bound on the model's size. A third of random configurations keep it, and the most accurate
@@ -31,14 +31,14 @@ def digits_problem(n_trials: int) -> Problem:
             Categorical("scaler", ("none", "standard", "minmax")),
             Bool("pca"),
             Int("pca_components", 4, 64, active_if=Equals("pca", (True,))),
-            Float("svm_c", 1e-2, 1e3, scale="log", active_if=svm),
-            Float("svm_gamma", 1e-5, 10.0, scale="log", active_if=svm),
-            Int("forest_trees", 5, 100, scale="log", active_if=forest),
+            Float("svm_c", 1e-2, 1e3, scale=Scale.LOG, active_if=svm),
+            Float("svm_gamma", 1e-5, 10.0, scale=Scale.LOG, active_if=svm),
+            Int("forest_trees", 5, 100, scale=Scale.LOG, active_if=forest),
             Int("forest_depth", 2, 20, active_if=forest),
             Float("forest_features", 0.02, 1.0, active_if=forest),
             Int("knn_neighbours", 1, 30, active_if=knn),
             Bool("knn_weighted", active_if=knn),
-            Float("logistic_c", 1e-4, 1e2, scale="log", active_if=logistic),
+            Float("logistic_c", 1e-4, 1e2, scale=Scale.LOG, active_if=logistic),
         )
     )
     metrics = (

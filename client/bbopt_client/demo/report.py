@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bbopt.trial import Completed
 from bbopt_client.demo.history import Dot, Series, render
 from bbopt_client.demo.problem import MAX_BYTES
 from bbopt_client.trial import Trial
@@ -23,28 +22,19 @@ class Result:
     records: tuple[Mapping[str, object], ...]
 
 
-def _metric(trial: Trial, name: str) -> float | None:
-    match trial.outcome:
-        case Completed(measurement) if name in measurement.metrics:
-            return measurement.metrics[name].value
-        case _:
-            return None
-
-
 def accuracy_of(trial: Trial) -> float | None:
-    """Return the measured accuracy of a completed trial."""
-    return _metric(trial, "accuracy")
+    """Return the measured accuracy of a finished trial."""
+    return trial.metrics.get("accuracy")
 
 
 def size_of(trial: Trial) -> float | None:
-    """Return the measured size of a completed trial, in bytes."""
-    return _metric(trial, "model_bytes")
+    """Return the measured size of a finished trial, in bytes."""
+    return trial.metrics.get("model_bytes")
 
 
 def is_feasible(trial: Trial) -> bool:
-    """Say whether a trial completed within the bound on size."""
-    size = size_of(trial)
-    return size is not None and size <= MAX_BYTES
+    """Say whether a trial was measured within the bound on size."""
+    return trial.feasible is True and accuracy_of(trial) is not None
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:

@@ -26,7 +26,7 @@ from bbopt_client.study import Study
 from bbopt_client.trial import Directive, Trial
 from bbopt_client.worker.command import CommandTemplate
 from bbopt_client.worker.evaluation import Limits
-from bbopt_client.worker.loop import Worker, WorkEnd, WorkPlan, WorkResult
+from bbopt_client.worker.loop import WorkEnd, Worker, WorkPlan, WorkResult
 from bbopt_client.worker.scraping import parse_metrics_option
 from bbopt_client.worker.workspace import Layout
 
@@ -111,7 +111,7 @@ class Bench:
         arguments = {**vars(plan), "server": "h:1", **changes}
         return Worker(
             cast(Study, study),
-            WorkPlan(**arguments),  # type: ignore[arg-type]
+            WorkPlan(**arguments),
             say=self.said.append,
             environment={**os.environ, "OUT": str(self.folder)},
         )

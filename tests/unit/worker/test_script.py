@@ -67,7 +67,7 @@ def test_importing_the_helpers_loads_nothing_heavy() -> None:
         "print(sorted({name.split('.')[0] for name in sys.modules} "
         "& {'grpc', 'google', 'numpy', 'yaml', 'rich', 'typer', 'torch', 'bbopt'}))"
     )
-    answer = subprocess.run(
+    answer = subprocess.run(  # noqa: S603
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "[]"

@@ -92,14 +92,20 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
-    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-):
-    _Loader.add_implicit_resolver(_TAG + _tag, re.compile(rf"^(?:{_pattern})$"), list(_first))
+PLAIN_SCALARS: tuple[tuple[str, re.Pattern[str], list[str]], ...] = tuple(
+    (_TAG + tag, re.compile(rf"^(?:{pattern})$"), list(first))
+    for tag, pattern, first in (
+        ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+        ("int", r"[-+]?[0-9]+", "-+0123456789"),
+        ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+        ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
+        ("null", r"~|null|Null|NULL|", ("~", "n", "N", "")),
+    )
+)
+"""What a word without quotes is, if it is no text: tag, pattern, first characters."""
+
+for _tag, _pattern, _first in PLAIN_SCALARS:
+    _Loader.add_implicit_resolver(_tag, _pattern, _first)
 
 
 def read_nodes(text: str, source: str, faults: FaultList) -> Node:

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from google.protobuf.message import DecodeError
 
@@ -93,9 +93,9 @@ class Connection:
         """Whether the process still lives and speaks."""
         return not self._reading.done() and self._process.poll() is None
 
-    async def lost(self) -> None:
-        """Wait until the process is gone."""
-        await asyncio.wait([self._reading])
+    def when_lost(self, notify: Callable[[], None]) -> None:
+        """Have ``notify`` called once the process is gone."""
+        self._reading.add_done_callback(lambda _: notify())
 
     async def call(
         self, job: int, request: bytes, *, limit_s: float

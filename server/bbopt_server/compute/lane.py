@@ -112,7 +112,7 @@ class Lane:
         self._limits = limits
         self._clock = clock
         self._waiting: deque[Job] = deque()
-        self._has_work = asyncio.Event()
+        self._has_news = asyncio.Event()
         self._connection: Connection | None = None
         self._folded: OrderedDict[str, int] = OrderedDict()
         self._jobs = itertools.count(1)
@@ -177,7 +177,7 @@ class Lane:
         answer = asyncio.get_running_loop().create_future()
         job = Job(study, task, deadline, answer)
         self._waiting.append(job)
-        self._has_work.set()
+        self._has_news.set()
         return job
 
     # The one task --------------------------------------------------------------------------
@@ -203,6 +203,7 @@ class Lane:
             self._refusal = None
             self.counters.n_starts += 1
             _log.info("compute process %d is ready", self._connection.pid)
+            self._connection.when_lost(self._has_news.set)
             await self._work(self._connection)
             await self._disconnect()
 
@@ -238,17 +239,8 @@ class Lane:
         while connection.is_open:
             if self._waiting:
                 return True
-            self._has_work.clear()
-            waits = [
-                asyncio.ensure_future(self._has_work.wait()),
-                asyncio.ensure_future(connection.lost()),
-            ]
-            try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for each in waits:
-                    each.cancel()
-                await asyncio.gather(*waits, return_exceptions=True)
+            self._has_news.clear()
+            await self._has_news.wait()
         _log.warning("compute process %d was lost while idle", connection.pid)
         self.counters.n_lost_idle += 1
         return False

@@ -48,6 +48,10 @@ class Violations:
         """Note one violation."""
         self._found.append(Violation(field, message))
 
+    def extend(self, violations: Iterable[Violation]) -> None:
+        """Note several."""
+        self._found.extend(violations)
+
     @contextmanager
     def within(self, prefix: str) -> Iterator[None]:
         """Note, instead of raising, what a converter of the part at ``prefix`` finds.

@@ -1,4 +1,6 @@
-"""Acquisitions under unknown constraints: sums of logarithms, i.e. products of what they mean."""
+"""Acquisitions under unknown constraints: sums of logarithms, i.e. products of what they
+mean.
+"""
 
 from collections.abc import Sequence
 from typing import Final

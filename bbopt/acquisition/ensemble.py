@@ -1,4 +1,6 @@
-"""What all acquisitions over an ensemble share: mixing members, bounded memory, the incumbent."""
+"""What all acquisitions over an ensemble share: mixing members, bounded memory, the
+incumbent.
+"""
 
 from collections.abc import Callable
 from typing import Final

@@ -1,9 +1,9 @@
 """Log expected improvement averaged over what pending evaluations might return.
 
-For each joint fantasy of the pending results the posterior is known in closed form, its variance
-is the same for all of them, and so is expected improvement: the average is smooth, exact given
-the fantasies, and needs no random numbers at the candidate. This is how a batch is built greedily
-and how anything outstanding is taken into account.
+For each joint fantasy of the pending results the posterior is known in closed form, its
+variance is the same for all of them, and so is expected improvement: the average is smooth,
+exact given the fantasies, and needs no random numbers at the candidate. This is how a batch is
+built greedily and how anything outstanding is taken into account.
 """
 
 import math

@@ -1,8 +1,8 @@
 """Log probability that an evaluation succeeds at all, learned from crashes.
 
 The model is a Gaussian-process regression on labels, +1 for a trial that worked and -1 for one
-whose point was to blame, squashed by a probit. Unlike a constraint it never rules a place out: a
-floor keeps the price of a certain crash finite, because labels may be wrong.
+whose point was to blame, squashed by a probit. Unlike a constraint it never rules a place out:
+a floor keeps the price of a certain crash finite, because labels may be wrong.
 """
 
 from typing import Final
@@ -44,7 +44,7 @@ class LogProbabilityOfSuccess:
     def _value(self, X: Tensor) -> Tensor:
         mean, variance = self._posterior.predict(self._map.features(X))
         total = (variance + self._posterior.members.noise[:, None]).sqrt()
-        probability = (self._weights * ndtr(mean / total)).sum(0)
+        probability: Tensor = (self._weights * ndtr(mean / total)).sum(0)
         return (self._floor + (1.0 - self._floor) * probability).log()
 
     def value_and_gradient(self, X: Tensor) -> tuple[Tensor, Tensor]:

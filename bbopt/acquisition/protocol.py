@@ -1,4 +1,6 @@
-"""What every acquisition is: a function on the unit cube that is maximised, with its gradient."""
+"""What every acquisition is: a function on the unit cube that is maximised, with its
+gradient.
+"""
 
 from typing import Protocol
 
@@ -9,8 +11,8 @@ from torch import Tensor
 class Acquisition(Protocol):
     """A smooth function of one row of the unit cube; larger is better.
 
-    Rows are canonical (discrete columns on their levels, inactive columns at 0.5). Values may be
-    ``-inf``, never NaN.
+    Rows are canonical (discrete columns on their levels, inactive columns at 0.5). Values may
+    be ``-inf``, never NaN.
     """
 
     @property

@@ -2,8 +2,8 @@
 
 A continuous or ordered column is one feature. A periodic column is a point on a circle whose
 radius makes small distances equal the linear ones. A categorical column with K levels is a
-one-hot row divided by sqrt(2), so that two different levels are at distance one. All features of
-a column share one length scale; ``group`` says which. Inactive columns of conditional spaces
+one-hot row divided by sqrt(2), so that two different levels are at distance one. All features
+of a column share one length scale; ``group`` says which. Inactive columns of conditional spaces
 arrive already at 0.5: the parent's category carries the difference.
 """
 

@@ -1,10 +1,12 @@
-"""Maximum-a-posteriori hyperparameters: warm where possible, cold often enough, and when to refit.
+"""Maximum-a-posteriori hyperparameters: warm where possible, cold often enough, and when to
+refit.
 
 A warm start costs a handful of evaluations but can sit in another mode at small n; therefore
 every tenth observation the fit also starts cold and the better of the two is kept.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +17,7 @@ from scipy.optimize import fmin_l_bfgs_b
 from bbopt.errors import NumericalError
 from bbopt.gp.objective import BROKEN_VALUE, MapObjective
 from bbopt.gp.priors import HyperPriors
+from bbopt.numerics.ascent import AscentSettings, ascend
 
 Array = NDArray[np.float64]
 COLD_IMPROVEMENT: Final = 1e-3
@@ -23,13 +26,16 @@ COLD_IMPROVEMENT: Final = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class FitSettings:
-    """Stopping rules; the defaults lose at most about 0.01 nat against full convergence."""
+    """Stopping rules; the defaults lose about 0.01 nat in the median against convergence."""
 
     max_iterations_cold: int = 60
     max_iterations_warm: int = 15
     gradient_tolerance: float = 0.02
     """Largest entry of the projected gradient, in nats per unit of log hyperparameter."""
+    value_tolerance: float = 1e-2
+    """Nats; a warm start ends after two improvements in a row below this."""
     relative_tolerance: float = 2e-7
+    """Of the value; a cold start ends after an improvement below this."""
 
     def __post_init__(self) -> None:
         """Refuse rules that stop never or at once."""
@@ -41,12 +47,14 @@ class FitSettings:
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """Where a fit ended."""
+    """Where the fits of all kernels ended."""
 
     theta: Array
-    value: float
-    """Negative log posterior in nats."""
+    """Shape ``(E, G + 2)``."""
+    values: Array
+    """Negative log posterior in nats, ``(E,)``."""
     n_evaluations: int
+    """Of the objective, counting every kernel."""
 
 
 def fit_map(
@@ -55,63 +63,103 @@ def fit_map(
     *,
     warm_start: Array | None,
     is_cold_due: bool = False,
+    only: Sequence[int] | None = None,
     settings: FitSettings | None = None,
 ) -> FitResult:
-    """Minimise the MAP objective within the bounds of the priors.
+    """Maximise the log posterior of every kernel within the bounds of the priors.
 
     Args:
         objective: The objective.
         priors: Gives the cold start (its mode) and the bounds.
-        warm_start: The previous ``theta``, or ``None`` to start cold.
+        warm_start: The previous ``theta``, shape ``(E, G + 2)``, or ``None`` to start cold.
         is_cold_due: Start cold as well and keep the better result.
+        only: Kernels to fit when starting warm; the others keep their ``warm_start``.
         settings: Stopping rules.
 
     Returns:
-        The better result; ``n_evaluations`` counts both starts.
+        The better result for every kernel; a kernel that was left out has an infinite value.
 
     Raises:
-        NumericalError: No start gave a finite value.
+        NumericalError: Some kernel has no start with a finite value.
     """
     settings = settings or FitSettings()
-    best: FitResult | None = None
+    n_kernels = len(objective.kernels)
+    fitted = range(n_kernels) if only is None or warm_start is None else only
+    theta = np.tile(priors.mode(), (n_kernels, 1)) if warm_start is None else warm_start.copy()
+    values = np.full(n_kernels, np.inf)
     n_evaluations = 0
     if warm_start is not None:
-        best = _descend(objective, priors, warm_start, settings.max_iterations_warm, settings)
-        n_evaluations += best.n_evaluations
-    if best is None or is_cold_due or not best.value < BROKEN_VALUE:
-        cold = _descend(
-            objective, priors, priors.mode(), settings.max_iterations_cold, settings
+        rows = np.array(fitted, dtype=np.intp)
+        theta[rows], values[rows], n_evaluations = _climb_together(
+            objective, priors, warm_start[rows], rows, settings
         )
-        n_evaluations += cold.n_evaluations
-        if best is None or not cold.value >= best.value - COLD_IMPROVEMENT:
-            best = cold
-    if not (best.value < BROKEN_VALUE and bool(np.isfinite(best.theta).all())):
+    for member in fitted:
+        if is_cold_due or not math.isfinite(values[member]):
+            cold, value, n_used = _descend_cold(objective, priors, member, settings)
+            n_evaluations += n_used
+            if not value >= values[member] - COLD_IMPROVEMENT:
+                theta[member], values[member] = cold, value
+    if not (values[list(fitted)] < BROKEN_VALUE).all():
         raise NumericalError("no hyperparameters give a covariance that can be factorized")
-    return FitResult(best.theta, best.value, n_evaluations)
+    return FitResult(theta, values, n_evaluations)
 
 
-def _descend(
+def _climb_together(
     objective: MapObjective,
     priors: HyperPriors,
-    start: Array,
-    max_iterations: int,
+    starts: Array,
+    members: NDArray[np.intp],
     settings: FitSettings,
-) -> FitResult:
+) -> tuple[Array, Array, int]:
+    """Climb from warm starts, all kernels as one program."""
+    lower, upper = (np.tile(bound, (len(starts), 1)) for bound in priors.bounds())
+    n_rows = 0
+
+    def evaluate(thetas: Array, rows: NDArray[np.intp]) -> tuple[Array, Array]:
+        nonlocal n_rows
+        n_rows += len(rows)
+        return objective.evaluate(thetas, members[rows])
+
+    ended = ascend(
+        evaluate,
+        np.clip(starts, lower, upper),
+        lower,
+        upper,
+        scale=np.ones(priors.size),
+        settings=AscentSettings(
+            settings.max_iterations_warm,
+            settings.gradient_tolerance,
+            settings.value_tolerance,
+            prune_at=(),
+        ),
+    )
+    return ended.X, -ended.values, n_rows
+
+
+def _descend_cold(
+    objective: MapObjective, priors: HyperPriors, member: int, settings: FitSettings
+) -> tuple[Array, float, int]:
+    """Descend from the prior's mode, far away, where L-BFGS-B's line search is worth its
+    calls.
+    """
     lower, upper = priors.bounds()
     theta, value, info = fmin_l_bfgs_b(
-        objective,
-        np.clip(start, lower, upper),
+        objective.for_minimiser,
+        priors.mode(),
+        args=(member,),
         bounds=list(zip(lower, upper, strict=True)),
-        maxiter=max_iterations,
+        maxiter=settings.max_iterations_cold,
         pgtol=settings.gradient_tolerance,
         factr=settings.relative_tolerance / np.finfo(np.float64).eps,
     )
-    return FitResult(np.clip(theta, lower, upper), float(value), int(info["funcalls"]))
+    return np.clip(theta, lower, upper), float(value), int(info["funcalls"])
 
 
 @dataclass(frozen=True, slots=True)
 class RefitSchedule:
-    """When hyperparameters are worth renewing; a function of counts only, so that it replays."""
+    """When hyperparameters are worth renewing; a function of counts only, so that it
+    replays.
+    """
 
     every_tell_until: int = 200
     """Up to this many observations each new one triggers a refit: skipping costs as much regret

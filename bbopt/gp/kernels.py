@@ -6,6 +6,7 @@ Everything the engine differentiates goes through ``dk/ds`` with ``s = |z - z'|^
 
 import enum
 import math
+from collections.abc import Sequence
 from typing import Final, assert_never
 
 import torch
@@ -44,41 +45,75 @@ def kernel_value(kernel: Kernel, s: Tensor) -> Tensor:
             assert_never(kernel)
 
 
-def kernel_value_and_derivative(kernel: Kernel, s: Tensor) -> tuple[Tensor, Tensor]:
+def kernel_value_and_derivative(
+    kernel: Kernel,
+    s: Tensor,
+    *,
+    value: Tensor | None = None,
+    derivative: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Evaluate a kernel and its derivative with respect to the squared scaled distance.
 
     Args:
         kernel: The family.
         s: Squared scaled distances, any shape, ``>= 0``.
+        value: Where to write the value; ``None`` makes a new tensor.
+        derivative: Where to write the derivative; ``None`` makes a new tensor.
 
     Returns:
         ``k(s)`` and ``dk/ds``, both of the shape of ``s``; the derivative is finite at 0.
     """
+    value = torch.empty_like(s) if value is None else value
+    derivative = torch.empty_like(s) if derivative is None else derivative
     match kernel:
         case Kernel.MATERN52:
-            t = torch.sqrt(s).mul_(SQRT_5)
-            decay = torch.exp(-t)
-            derivative = t.add_(1.0).mul_(decay)  # (1 + t) exp(-t)
-            value = torch.addcmul(derivative, s, decay, value=5.0 / 3.0)
-            return value, derivative.mul_(-5.0 / 6.0)
+            torch.sqrt(s, out=derivative).mul_(SQRT_5)
+            decay = torch.exp(-derivative)
+            derivative.add_(1.0).mul_(decay)  # (1 + t) exp(-t)
+            torch.addcmul(derivative, s, decay, value=5.0 / 3.0, out=value)
+            derivative.mul_(-5.0 / 6.0)
         case Kernel.RBF:
-            value = torch.exp(s * -0.5)
-            return value, value * -0.5
+            torch.mul(s, -0.5, out=value).exp_()
+            torch.mul(value, -0.5, out=derivative)
         case _:
             assert_never(kernel)
+    return value, derivative
 
 
-def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+def ensemble_value_and_derivative(
+    kernels: Sequence[Kernel], s: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Evaluate a different kernel on every element of a batch.
+
+    Args:
+        kernels: One family per element.
+        s: Squared scaled distances, shape ``(E, n, m)``, ``>= 0``.
+
+    Returns:
+        ``k(s)`` and ``dk/ds``, both ``(E, n, m)``.
+    """
+    value, derivative = torch.empty_like(s), torch.empty_like(s)
+    if all(kernel is kernels[0] for kernel in kernels):
+        return kernel_value_and_derivative(kernels[0], s, value=value, derivative=derivative)
+    for e, kernel in enumerate(kernels):
+        kernel_value_and_derivative(kernel, s[e], value=value[e], derivative=derivative[e])
+    return value, derivative
+
+
+def squared_distances(a: Tensor, b: Tensor, *, b_norms: Tensor | None = None) -> Tensor:
     """Return all squared Euclidean distances between two sets of rows, by one matrix product.
 
     Args:
         a: Shape ``(..., n, F)``.
         b: Shape ``(..., m, F)``.
+        b_norms: The squared norms of ``b``, shape ``(..., m)``, where they are known.
 
     Returns:
         Shape ``(..., n, m)``, never negative; absolute error about ``1e-16 max |z|^2``.
     """
-    norms = a.square().sum(-1)[..., :, None] + b.square().sum(-1)[..., None, :]
+    if b_norms is None:
+        b_norms = b.square().sum(-1)
+    norms = a.square().sum(-1, keepdim=True) + b_norms[..., None, :]
     if a.dim() == 2:
-        return torch.addmm(norms, a, b.mT, alpha=-2.0).clamp_(min=0.0)
-    return torch.baddbmm(norms, a, b.mT, alpha=-2.0).clamp_(min=0.0)
+        return norms.addmm_(a, b.mT, alpha=-2.0).clamp_(min=0.0)
+    return norms.baddbmm_(a, b.mT, alpha=-2.0).clamp_(min=0.0)

@@ -1,12 +1,14 @@
-"""``GPModel``: the default surrogate of one metric, an evidence-weighted pair of Gaussian processes.
+"""``GPModel``: the default surrogate of one metric, an evidence-weighted pair of Gaussian
+processes.
 
 A model holds the rows and raw values of one metric and answers in two ways: acquisitions read
 its ``posterior`` (standardized units, one row of tensors per kernel) and its ``weights``;
 people read ``predict`` (the metric's own unit).
 
-Life cycle: ``observe`` appends, ``refit_if_due`` renews the hyperparameters, ``hyperparameters``
-is what to store, ``GPModel.restored`` rebuilds. A rebuilt model is bit-identical to the live one:
-both factorize the first ``n_fitted`` rows at once and append the others one by one.
+Life cycle: ``observe`` appends, ``refit_if_due`` renews the hyperparameters,
+``hyperparameters`` is what to store, ``GPModel.restored`` rebuilds. A rebuilt model is
+bit-identical to the live one: both factorize the first ``n_fitted`` rows at once and append the
+others one by one.
 """
 
 import enum
@@ -79,7 +81,8 @@ class Hyperparameters:
     """All that a strategy must store about a model, besides the data."""
 
     theta: Array
-    """``[log length scales, log noise variance, log output scale]`` per kernel, ``(E, G + 2)``."""
+    """``[log length scales, log noise variance, log output scale]`` per kernel, ``(E, G +
+    2)``."""
     n_fitted: int
     """Number of observations at the fit; 0 for the prior's mode."""
 
@@ -116,7 +119,7 @@ class GPModel:
         self._X = np.empty((0, self.feature_map.n_columns))
         self._y = np.empty(0)
         self._noise_sd = np.empty(0)
-        self.warp: OutputWarp = IdentityWarp()
+        self._newest_warp: tuple[int, OutputWarp] = (-1, IdentityWarp())
         mode = np.tile(self.priors.mode(), (len(self.settings.kernels), 1))
         self._rebuild(Hyperparameters(mode, 0))
 
@@ -160,7 +163,7 @@ class GPModel:
         return len(self._y)
 
     @property
-    def X(self) -> Array:
+    def X(self) -> Array:  # noqa: N802 - rows of the unit cube are X everywhere
         """Observed rows, shape ``(n, D)``."""
         return self._X
 
@@ -211,7 +214,9 @@ class GPModel:
 
     @property
     def length_scales(self) -> Array:
-        """Length scale of each column for the heaviest kernel, in unit-cube lengths, ``(D,)``."""
+        """Length scale of each column for the heaviest kernel, in unit-cube lengths,
+        ``(D,)``.
+        """
         return np.exp(self._theta[int(np.argmax(self.weights)), : self.priors.n_length_scales])
 
     def refit_if_due(self) -> bool:
@@ -238,25 +243,25 @@ class GPModel:
         features = self._features(self._X)
         targets = self._tensor(warp.forward(self._y))
         known = self._known_variances(warp, self.n)
-        is_first = self._n_fitted == 0
+        objective = MapObjective(
+            features,
+            targets,
+            kernels=self.settings.kernels,
+            priors=self.priors,
+            group=self.feature_map.group,
+            noise_variances=self._tensor(known) if self._noise_sd.any() else None,
+        )
         is_cold_due = self.settings.schedule.is_cold_due(self.n, self._n_fitted)
-        theta = np.empty_like(self._theta)
-        for e, kernel in enumerate(self.settings.kernels):
-            objective = MapObjective(
-                features,
-                targets,
-                kernel=kernel,
-                priors=self.priors,
-                group=self.feature_map.group,
-                noise_variances=None if not self._noise_sd.any() else self._tensor(known),
-            )
-            theta[e] = fit_map(
-                objective,
-                self.priors,
-                warm_start=None if is_first else self._theta[e],
-                is_cold_due=is_cold_due,
-                settings=self.settings.fit,
-            ).theta
+        # A kernel without evidence is only looked at again when everything is.
+        matters = [e for e, weight in enumerate(self.weights) if weight >= NEGLIGIBLE_WEIGHT]
+        theta = fit_map(
+            objective,
+            self.priors,
+            warm_start=None if self._n_fitted == 0 else self._theta,
+            is_cold_due=is_cold_due,
+            only=None if is_cold_due else matters,
+            settings=self.settings.fit,
+        ).theta
         self._rebuild(Hyperparameters(theta, self.n))
 
     # ------------------------------------------------------------------ state
@@ -293,12 +298,18 @@ class GPModel:
 
     def _set_targets(self) -> None:
         self.warp = self._fit_warp(self.n)
+        """From metric values to targets, fitted to all values."""
         self.posterior.set_targets(self._tensor(self.warp.forward(self._y)))
         self.weights = self._evidence_weights()
         """Share of each kernel, shape ``(E,)``, summing to one."""
 
     def _fit_warp(self, n: int) -> OutputWarp:
-        y = self._y[:n]
+        """Return the warp of the first ``n`` values; values are only ever appended."""
+        if self._newest_warp[0] != n:
+            self._newest_warp = (n, self._warp_of(self._y[:n]))
+        return self._newest_warp[1]
+
+    def _warp_of(self, y: Array) -> OutputWarp:
         match self.settings.warp:
             case WarpKind.HALF_RANK:
                 return fit_half_rank(y)
@@ -324,8 +335,8 @@ class GPModel:
         evidence = self.posterior.log_evidence().cpu().numpy()
         prior = np.array([self.priors.log_density(theta)[0] for theta in self._theta])
         score = evidence + prior
-        weights: Array = np.exp(score - score.max())
-        return weights / weights.sum()
+        shares = np.exp(score - score.max())
+        return np.asarray(shares / shares.sum(), dtype=np.float64)
 
     def _tensor(self, array: Array) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)

@@ -13,10 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bbopt.gp.kernels import Kernel, kernel_value_and_derivative
+from bbopt.gp.kernels import (
+    Kernel,
+    ensemble_value_and_derivative,
+    squared_distances,
+)
 from bbopt.gp.priors import HyperPriors
 
 Array = NDArray[np.float64]
+Index = NDArray[np.intp]
+LOG_2PI: Final = math.log(2.0 * math.pi)
 BASE_JITTER: Final = 1e-10
 """Added to every diagonal; a hundredth of a percent of the smallest noise the model allows."""
 BROKEN_VALUE: Final = 1e10
@@ -24,14 +30,18 @@ BROKEN_VALUE: Final = 1e10
 
 
 class MapObjective:
-    """Negative log marginal likelihood plus negative log prior of one kernel and one target."""
+    """Log marginal likelihood plus log prior of a few kernels for one target.
+
+    Several settings of the hyperparameters are evaluated as one tensor program, so that all
+    kernels, and warm and cold starts, can be fitted together.
+    """
 
     def __init__(
         self,
         features: Tensor,
         y: Tensor,
         *,
-        kernel: Kernel,
+        kernels: tuple[Kernel, ...],
         priors: HyperPriors,
         group: Tensor,
         noise_variances: Tensor | None = None,
@@ -41,86 +51,109 @@ class MapObjective:
         Args:
             features: Shape ``(n, F)``, n >= 1.
             y: Standardized targets, shape ``(n,)``.
-            kernel: The covariance family.
+            kernels: The covariance families.
             priors: Priors of ``theta``.
             group: Length-scale index of each feature, shape ``(F,)``.
             noise_variances: Known variance of each observation in standardized units, shape
                 ``(n,)``, added to the fitted or fixed noise; ``None`` is zero.
         """
+        self.kernels = kernels
         self._features = features
+        self._y = y
         self._targets = torch.stack([y, torch.ones_like(y)], dim=-1)  # (n, 2)
-        self._kernel = kernel
         self._priors = priors
-        self._group = group.to(features.device)
-        self._group_on_cpu = group.cpu().numpy()
+        self._group = group.numpy()
+        self._is_grouped = len(group) != priors.n_length_scales
         self._known = noise_variances
 
     @torch.inference_mode()
-    def __call__(self, theta: Array) -> tuple[float, Array]:
-        """Evaluate the objective, which is to be minimised.
+    def evaluate(self, thetas: Array, members: Index) -> tuple[Array, Array]:
+        """Return the log posterior density and its gradient, up to a constant.
 
         Args:
-            theta: ``[log length scales (G), log noise variance, log output scale]``.
+            thetas: ``[log length scales (G), log noise variance, log output scale]`` per row,
+                shape ``(R, G + 2)``.
+            members: Which kernel each row is for, shape ``(R,)``.
 
         Returns:
-            The value in nats and the gradient, shape ``(G + 2,)``; ``(1e10, 0)`` where the
+            Values in nats, ``(R,)``, and gradients, ``(R, G + 2)``; ``(-inf, 0)`` where the
             covariance cannot be factorized.
         """
         g = self._priors.n_length_scales
-        noise = math.exp(theta[g])
-        output_scale = math.exp(theta[g + 1])
-        inverse_scales = torch.from_numpy(np.exp(-theta[:g])).to(self._features.device)
-        z = self._features * inverse_scales[self._group]
-        n = z.shape[0]
+        n = len(self._y)
+        hyper = np.exp(thetas)
+        noise, output_scale = self._tensor(hyper[:, g]), self._tensor(hyper[:, g + 1])
+        inverse_scales = self._tensor(1.0 / hyper[:, self._group])
+        z = self._features * inverse_scales[:, None, :]  # (R, n, F)
 
-        covariance, derivative = self._covariance(z, output_scale)
-        noise_diagonal = noise + BASE_JITTER + (0.0 if self._known is None else self._known)
-        covariance.diagonal().copy_(output_scale + noise_diagonal * torch.ones_like(z[:, 0]))
+        kernels = [self.kernels[member] for member in members]
+        covariance, derivative = ensemble_value_and_derivative(kernels, squared_distances(z, z))
+        scale = output_scale[:, None, None]
+        covariance.mul_(scale)
+        derivative.mul_(scale)
+        diagonal = (noise + BASE_JITTER)[:, None].expand(-1, n)  # (R, n)
+        if self._known is not None:
+            diagonal = diagonal + self._known
+        covariance.diagonal(dim1=-2, dim2=-1).copy_(output_scale[:, None] + diagonal)
         lower, info = torch.linalg.cholesky_ex(covariance)
-        if int(info) != 0:
-            return BROKEN_VALUE, np.zeros_like(theta)
 
         inverse = torch.cholesky_inverse(lower)
-        solved = inverse @ self._targets  # (n, 2): K^-1 y, K^-1 1
-        y_sum, one_sum = solved.sum(0).tolist()
-        mean = y_sum / one_sum
-        alpha = solved[:, 0] - mean * solved[:, 1]
-        fit = float((self._targets[:, 0] - mean) @ alpha)
-        value = (
-            0.5 * fit + float(lower.diagonal().log().sum()) + 0.5 * n * math.log(2 * math.pi)
-        )
+        solved = inverse @ self._targets  # (R, n, 2): K^-1 y, K^-1 1
+        sums = solved.sum(1)
+        mean = (sums[:, 0] / sums[:, 1])[:, None]
+        alpha = solved[:, :, 0] - mean * solved[:, :, 1]  # (R, n)
+        fit = ((self._y - mean) * alpha).sum(1)
+        log_determinant = 2.0 * lower.diagonal(dim1=-2, dim2=-1).log().sum(1)
+        value = -0.5 * (fit + log_determinant + n * LOG_2PI)
 
-        inverse_diagonal = inverse.diagonal()
-        curvature = alpha.square() - inverse_diagonal
-        noise_part = float(curvature.sum())
+        curvature = alpha.square() - inverse.diagonal(dim1=-2, dim2=-1)  # (R, n)
+        noise_part = 0.5 * noise * curvature.sum(1)
         # tr((a a' - K^-1) K_f) with K_f = K - noise, so no further n^2 pass is needed.
-        scale_part = fit - n - float((curvature * noise_diagonal).sum())
-        weights = torch.addr(inverse, alpha, alpha, beta=-1.0).mul_(derivative)
-        length_part = self._length_scale_part(weights, z)
+        scale_part = 0.5 * (fit - n - (curvature * diagonal).sum(1))
+        weights = torch.baddbmm(inverse, alpha[:, :, None], alpha[:, None, :], beta=-1.0)
+        feature_part = self._by_feature(weights.mul_(derivative), z)
+        parts = [value[:, None], feature_part, noise_part[:, None], scale_part[:, None]]
+        packed = torch.cat(parts, dim=1).cpu().numpy()
+        return self._with_prior(thetas, packed, info.cpu().numpy() == 0)
 
-        log_prior, prior_gradient = self._priors.log_density(theta)
-        gradient = np.concatenate(
-            [-length_part, [-0.5 * noise_part * noise, -0.5 * scale_part]]
-        )
-        return value - log_prior, gradient - prior_gradient
+    def __call__(self, theta: Array) -> tuple[float, Array]:
+        """Return what a minimiser wants for the first kernel: both with the sign turned.
 
-    def _covariance(self, z: Tensor, output_scale: float) -> tuple[Tensor, Tensor]:
-        """Return ``K_f`` and ``dK_f/ds``, both ``(n, n)``."""
-        norms = z.square().sum(-1)
-        s = torch.addmm(norms[:, None] + norms, z, z.mT, alpha=-2.0).clamp_(min=0.0)
-        value, derivative = kernel_value_and_derivative(self._kernel, s)
-        return value.mul_(output_scale), derivative.mul_(output_scale)
+        Args:
+            theta: Shape ``(G + 2,)``.
 
-    def _length_scale_part(self, weights: Tensor, z: Tensor) -> Array:
-        """Return ``-0.5 tr(W dK/dlog l)`` negated, i.e. ``d(log likelihood)/d log l``, ``(G,)``.
-
-        Uses ``sum_ij W_ij (z_if - z_jf)^2 = 2 (sum_i z_if^2 W_i. - z_f' W z_f)``, with
-        ``dK_ij / dlog l = -2 k'(s_ij) (z_if - z_jf)^2``.
+        Returns:
+            The value and the gradient; ``(1e10, 0)`` where the covariance cannot be factorized.
         """
-        rows = weights.sum(1)
-        product = weights @ z
-        per_feature = (z.square() * rows[:, None] - z * product).sum(0)  # (F,)
-        per_feature_np = per_feature.cpu().numpy()
-        out = np.zeros(self._priors.n_length_scales)
-        np.add.at(out, self._group_on_cpu, per_feature_np)
-        return -2.0 * out
+        return self.for_minimiser(theta, 0)
+
+    def for_minimiser(self, theta: Array, member: int) -> tuple[float, Array]:
+        """Do as ``__call__`` for any kernel."""
+        value, gradient = self.evaluate(theta[None], np.array([member]))
+        return (-float(value[0]) if np.isfinite(value[0]) else BROKEN_VALUE), -gradient[0]
+
+    def _tensor(self, array: Array) -> Tensor:
+        return torch.from_numpy(array).to(self._features.device)
+
+    def _by_feature(self, weights: Tensor, z: Tensor) -> Tensor:
+        """Return ``0.5 tr(W dK/dlog l)`` per feature, ``(R, F)``.
+
+        With ``dK_ij / dlog l = -2 k'(s_ij) (z_if - z_jf)^2`` and
+        ``sum_ij W_ij (z_if - z_jf)^2 = 2 (sum_i z_if^2 W_i. - z_f' W z_f)``.
+        """
+        rows = weights.sum(2, keepdim=True)
+        return (z * torch.baddbmm(z * rows, weights, z, beta=-2.0, alpha=2.0)).sum(1)
+
+    def _with_prior(
+        self, thetas: Array, packed: Array, is_factorized: NDArray[np.bool_]
+    ) -> tuple[Array, Array]:
+        values, gradients = packed[:, 0], packed[:, 1:]
+        if self._is_grouped:
+            summed = np.zeros_like(thetas)
+            np.add.at(summed.T, self._group, gradients[:, :-2].T)
+            summed[:, -2:] = gradients[:, -2:]
+            gradients = summed
+        is_good = is_factorized & np.isfinite(values) & np.isfinite(gradients).all(axis=1)
+        prior, prior_gradient = self._priors.log_density(thetas)
+        values = np.where(is_good, values + prior, -np.inf)
+        return values, np.where(is_good[:, None], gradients + prior_gradient, 0.0)

@@ -6,8 +6,8 @@ triangular solve. Targets are separate from rows: changing every target (a new o
 each observation) costs two matrix-vector products.
 
 All tensors lead with the *member* dimension E: the kernels of an ensemble run as one program.
-A state is a pure function of (rows, their known noise, theta, number of rows factorized at once):
-built live or rebuilt, it is the same to the last bit on the same build and device.
+A state is a pure function of (rows, their known noise, theta, number of rows factorized at
+once): built live or rebuilt, it is the same to the last bit on the same build and device.
 """
 
 import math
@@ -20,8 +20,8 @@ from torch import Tensor
 from bbopt.errors import NumericalError
 from bbopt.gp.kernels import (
     Kernel,
+    ensemble_value_and_derivative,
     kernel_value,
-    kernel_value_and_derivative,
     squared_distances,
 )
 from bbopt.gp.objective import BASE_JITTER
@@ -69,16 +69,14 @@ class Members:
             value = torch.stack(parts)
         return value.mul_(self.output_scale[:, None, None])
 
-    def covariance_and_derivative(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``k(a, b)`` and ``dk/ds``, each ``(E, n, m)``."""
-        s = squared_distances(a, b)
+    def covariance_and_derivative(
+        self, a: Tensor, b: Tensor, b_norms: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return ``k(a, b)`` and ``dk/ds``, each ``(E, n, m)``; ``b_norms`` is ``|b|^2``."""
+        value, derivative = ensemble_value_and_derivative(
+            self.kernels, squared_distances(a, b, b_norms=b_norms)
+        )
         scale = self.output_scale[:, None, None]
-        if all(kernel is self.kernels[0] for kernel in self.kernels):
-            value, derivative = kernel_value_and_derivative(self.kernels[0], s)
-            return value.mul_(scale), derivative.mul_(scale)
-        value, derivative = torch.empty_like(s), torch.empty_like(s)
-        for e, kind in enumerate(self.kernels):
-            value[e], derivative[e] = kernel_value_and_derivative(kind, s[e])
         return value.mul_(scale), derivative.mul_(scale)
 
 
@@ -139,6 +137,7 @@ class Posterior:
     def _allocate(self, capacity: int, e: int, like: Tensor) -> None:
         self.capacity = capacity
         self._z = like.new_zeros(e, capacity, like.shape[1])
+        self._norms = like.new_zeros(e, capacity)
         self._inverse = like.new_zeros(e, capacity, capacity)
 
     @torch.inference_mode()
@@ -154,6 +153,7 @@ class Posterior:
         self._jitter = self._jitter + factor.jitter
         self._inverse[:, :n, :n] = inverse_factor(factor.lower)
         self._z[:, :n] = z
+        self._norms[:, :n] = z.square().sum(-1)
         self.n = n
 
     def _prior_variances(self, noise_variances: Tensor) -> Tensor:
@@ -187,15 +187,17 @@ class Posterior:
         self._inverse[:, n, :n] = (torch.bmm(whitened, inverse) / -pivot[:, None, None])[:, 0]
         self._inverse[:, n, n] = 1.0 / pivot
         self._z[:, n] = z[:, 0]
+        self._norms[:, n] = z[:, 0].square().sum(-1)
         extra = self._known_noise.new_full((1,), noise_variance)
         self._known_noise = torch.cat([self._known_noise, extra])
         self.n = n + 1
 
     def _grow(self) -> None:
-        n, z, inverse = self.n, self._z, self._inverse
+        n, z, norms, inverse = self.n, self._z, self._norms, self._inverse
         self._allocate(capacity_for(n + 1), z.shape[0], z[0])
         with torch.inference_mode():
             self._z[:, :n] = z[:, :n]
+            self._norms[:, :n] = norms[:, :n]
             self._inverse[:, :n, :n] = inverse[:, :n, :n]
 
     @torch.inference_mode()
@@ -270,7 +272,9 @@ class Posterior:
             The intermediate values; hand it to ``mean_of`` and ``pull_back``.
         """
         z = features * self.members.inverse_scales
-        k, derivative = self.members.covariance_and_derivative(z, self.scaled_rows)
+        k, derivative = self.members.covariance_and_derivative(
+            z, self.scaled_rows, self._norms[:, : self.n]
+        )
         whitened = torch.bmm(k, self.inverse_factor.mT)
         return Query(z, k, derivative, whitened, self._variance(whitened))
 
@@ -361,6 +365,7 @@ class Posterior:
         n_all = self.n + features.shape[0]
         other._allocate(n_all, self.n_members, features)
         other._z[:, : self.n] = self.scaled_rows
+        other._norms[:, : self.n] = self._norms[:, : self.n]
         other._inverse[:, : self.n, : self.n] = self.inverse_factor
         for row in features:
             other.append(row)
@@ -379,7 +384,8 @@ class Posterior:
             kernels, m.inverse_scales[pick], m.noise[pick], m.output_scale[pick]
         )
         other.n, other.capacity, other._jitter = self.n, self.capacity, self._jitter[pick]
-        other._z, other._inverse = self._z[pick], self._inverse[pick]
+        other._z, other._norms = self._z[pick], self._norms[pick]
+        other._inverse = self._inverse[pick]
         other.y, other.alpha = self.y, self.alpha[pick]
         other._known_noise = self._known_noise
         other.mean_constant, other._residual = self.mean_constant[pick], self._residual[pick]

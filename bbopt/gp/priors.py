@@ -38,20 +38,19 @@ class LogNormalPrior:
         """The ``u`` at which the density is highest."""
         return self.mu - self.sigma**2 if self.has_jacobian else self.mu
 
-    def log_density(self, u: Array) -> tuple[float, Array]:
-        """Return the summed log density at ``u = log v`` and its gradient.
+    def log_density(self, u: Array) -> tuple[Array, Array]:
+        """Return the log density summed over the last axis, and its gradient.
 
         Args:
-            u: Any number of log hyperparameters, shape ``(k,)``.
+            u: Log hyperparameters, shape ``(..., k)``.
 
         Returns:
-            The sum over ``u``, and the gradient, shape ``(k,)``.
+            The sums, ``(...)``, and the gradient, ``(..., k)``.
         """
         z = (u - self.mu) / self.sigma
-        jacobian = 1.0 if self.has_jacobian else 0.0
-        constant = len(u) * (math.log(self.sigma) + HALF_LOG_2PI)
-        value = -0.5 * float(z @ z) - jacobian * float(u.sum()) - constant
-        return value, -z / self.sigma - jacobian
+        value = -0.5 * (z * z).sum(-1) - u.shape[-1] * (math.log(self.sigma) + HALF_LOG_2PI)
+        gradient = z * (-1.0 / self.sigma)
+        return (value - u.sum(-1), gradient - 1.0) if self.has_jacobian else (value, gradient)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,9 @@ class HyperPriors:
         return box[:, 0], box[:, 1]
 
     def mode(self) -> Array:
-        """Return the prior's mode, moved a little inside the bounds: the cold start of a fit."""
+        """Return the prior's mode, moved a little inside the bounds: the cold start of a
+        fit.
+        """
         lower, upper = self.bounds()
         match self.noise:
             case LearnedNoise(prior=prior):
@@ -140,22 +141,22 @@ class HyperPriors:
         margin = np.minimum(math.log(1.5), 0.5 * (upper - lower))
         return np.clip(theta, lower + margin, upper - margin)
 
-    def log_density(self, theta: Array) -> tuple[float, Array]:
+    def log_density(self, theta: Array) -> tuple[Array, Array]:
         """Return the log prior density of ``theta`` and its gradient.
 
         Args:
-            theta: Shape ``(G + 2,)``.
+            theta: Shape ``(..., G + 2)``.
 
         Returns:
-            The value (a fixed noise contributes nothing) and the gradient, ``(G + 2,)``.
+            The values, ``(...)`` (a fixed noise contributes nothing), and the gradient,
+            ``(..., G + 2)``.
         """
         g = self.n_length_scales
-        value, gradient = self.length_scale_prior.log_density(theta[:g])
-        scale_value, scale_gradient = self.output_scale.log_density(theta[g + 1 :])
-        match self.noise:
-            case LearnedNoise(prior=prior):
-                noise_value, noise_gradient = prior.log_density(theta[g : g + 1])
-            case FixedNoise():
-                noise_value, noise_gradient = 0.0, np.zeros(1)
-        total = value + noise_value + scale_value
-        return total, np.concatenate([gradient, noise_gradient, scale_gradient])
+        gradient = np.zeros_like(theta)
+        value, gradient[..., :g] = self.length_scale_prior.log_density(theta[..., :g])
+        scale_value, gradient[..., g + 1 :] = self.output_scale.log_density(theta[..., g + 1 :])
+        value = value + scale_value
+        if isinstance(self.noise, LearnedNoise):
+            noise_value, noise_gradient = self.noise.prior.log_density(theta[..., g : g + 1])
+            value, gradient[..., g : g + 1] = value + noise_value, noise_gradient
+        return value, gradient

@@ -1,9 +1,10 @@
 """Monotone maps from metric values to the targets of the model, and back.
 
 Objectives: the worse half of the values is replaced by what a normal sample of the same ranks
-would look like, so that one terrible trial does not flatten everything near the best; the better
-half stays linear; then all is standardised. Constraints keep zero at zero, because zero is where
-feasibility starts. Values up to 1e300 in magnitude are accepted, however small or equal they are.
+would look like, so that one terrible trial does not flatten everything near the best; the
+better half stays linear; then all is standardised. Constraints keep zero at zero, because zero
+is where feasibility starts. Values up to 1e300 in magnitude are accepted, however small or
+equal they are.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from scipy.special import ndtri
 
 Array = NDArray[np.float64]
 RELATIVE_SPREAD_FLOOR: Final = 1e-13
-"""A spread below this fraction of the largest magnitude is rounding: the values count as equal."""
+"""A spread below this fraction of the largest magnitude is rounding: the values count as
+equal."""
 
 
 class OutputWarp(Protocol):

@@ -14,7 +14,8 @@ from torch import Tensor
 from bbopt.errors import NumericalError
 
 JITTER_LADDER: Final = (0.0, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
-"""Fractions of the mean diagonal, tried in order; above 1e-4 the model is visibly another one."""
+"""Fractions of the mean diagonal, tried in order; above 1e-4 the model is visibly another
+one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +74,7 @@ def inverse_factor(lower: Tensor) -> Tensor:
         ``L^-1``, shape ``(..., n, n)``, lower triangular with exact zeros above the diagonal.
     """
     identity = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)
-    return torch.linalg.solve_triangular(lower, identity.expand_as(lower), upper=False)
+    inverse: Tensor = torch.linalg.solve_triangular(
+        lower, identity.expand_as(lower), upper=False
+    )
+    return inverse

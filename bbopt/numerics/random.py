@@ -1,4 +1,5 @@
-"""Counter-based random streams: the same seed and path give the same numbers, in any order of use.
+"""Counter-based random streams: the same seed and path give the same numbers, in any order of
+use.
 
 There is no generator to carry, save or share: a consumer names what it draws for, for example
 ``stream(study_seed, "ask", 17)``, and nobody else's draws can disturb it.

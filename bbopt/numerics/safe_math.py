@@ -1,4 +1,5 @@
-"""Logarithms of normal-distribution quantities that stay finite and smooth where the plain ones underflow.
+"""Logarithms of normal-distribution quantities that stay finite and smooth where the plain ones
+underflow.
 
 Expected improvement is below the smallest double a few units away from the data; its logarithm
 and the derivative of that are ordinary numbers everywhere. All functions are elementwise on
@@ -14,8 +15,8 @@ from torch import Tensor
 SQRT_2: Final = math.sqrt(2.0)
 SQRT_HALF_PI: Final = math.sqrt(0.5 * math.pi)
 HALF_LOG_2PI: Final = 0.5 * math.log(2.0 * math.pi)
-# Below this the closed form 1 + z Phi/phi has lost z^2 eps of its digits to cancellation and the
-# asymptotic series is exact to 1e-13; both are within 1e-11 of the truth at the seam.
+# Below this the closed form 1 + z Phi/phi has lost z^2 eps of its digits to cancellation and
+# the asymptotic series is exact to 1e-13; both are within 1e-11 of the truth at the seam.
 ASYMPTOTIC_BELOW: Final = -100.0
 
 
@@ -35,26 +36,48 @@ def log_h(z: Tensor) -> tuple[Tensor, Tensor]:
         is ours.
     """
     # Three regimes, each evaluated on arguments clamped into it, so that no branch makes a NaN.
-    upper = z.clamp(min=-1.0)
-    pdf = torch.exp(-0.5 * upper * upper - HALF_LOG_2PI)
-    cdf = torch.special.ndtr(upper)
-    h = pdf + upper * cdf
+    # A regime without any argument in it is skipped, which changes no value.
+    lowest, highest = torch.aminmax(z) if z.numel() else (z.new_zeros(()), z.new_zeros(()))
+    if lowest > -1.0:
+        return _log_h_upper(z)
+    log_value, ratio = _log_h_middle(z)
+    if lowest < ASYMPTOTIC_BELOW:
+        is_tail = z < ASYMPTOTIC_BELOW
+        log_tail, tail_ratio = _log_h_tail(z)
+        log_value = torch.where(is_tail, log_tail, log_value)
+        ratio = torch.where(is_tail, tail_ratio, ratio)
+    log_value = torch.addcmul(log_value - HALF_LOG_2PI, z, z, value=-0.5)
+    if highest > -1.0:
+        is_upper = z > -1.0
+        log_upper, upper_ratio = _log_h_upper(z.clamp(min=-1.0))
+        log_value = torch.where(is_upper, log_upper, log_value)
+        ratio = torch.where(is_upper, upper_ratio, ratio)
+    return log_value, ratio
 
+
+def _log_h_upper(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``log h`` and ``Phi / h`` for ``z >= -1``, from the definition."""
+    pdf = torch.exp(torch.addcmul(z.new_full((), -HALF_LOG_2PI), z, z, value=-0.5))
+    cdf = torch.special.ndtr(z)
+    h = torch.addcmul(pdf, z, cdf)
+    return torch.log(h), cdf / h
+
+
+def _log_h_middle(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``log(h / phi)`` and ``Phi / h`` for ``-100 <= z <= -1``, from Mills' ratio."""
     middle = z.clamp(min=ASYMPTOTIC_BELOW, max=-1.0)
-    mills = SQRT_HALF_PI * torch.special.erfcx(middle * (-1.0 / SQRT_2))  # Phi / phi
-    rest = 1.0 + middle * mills
+    mills = torch.special.erfcx(middle * (-1.0 / SQRT_2)).mul_(SQRT_HALF_PI)  # Phi / phi
+    rest = torch.addcmul(torch.ones_like(mills), middle, mills)
+    return torch.log(rest), mills / rest
 
+
+def _log_h_tail(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``log(h / phi)`` and ``Phi / h`` for ``z <= -100``, from the asymptotic series."""
     tail = z.clamp(max=ASYMPTOTIC_BELOW)
     w = (1.0 / tail).square()
     numerator = 1.0 + w * (-1.0 + w * (3.0 - 15.0 * w))
     denominator = 1.0 + w * (-3.0 + w * (15.0 - 105.0 * w))
-
-    is_upper = z > -1.0
-    is_tail = z < ASYMPTOTIC_BELOW
-    low = torch.where(is_tail, torch.log(w * denominator), torch.log(rest))
-    log_value = torch.where(is_upper, torch.log(h), low - 0.5 * z * z - HALF_LOG_2PI)
-    low_ratio = torch.where(is_tail, -tail * numerator / denominator, mills / rest)
-    return log_value, torch.where(is_upper, cdf / h, low_ratio)
+    return torch.log(w * denominator), -tail * numerator / denominator
 
 
 def log_ndtr(z: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """Maximisers of acquisitions: continuous, mixed, constrained, discrete, batches."""
 
-from bbopt.search.ascent import AscentSettings
+from bbopt.numerics.ascent import AscentSettings
 from bbopt.search.maximise import (
     Exhausted,
     Found,

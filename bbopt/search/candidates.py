@@ -109,4 +109,4 @@ def is_taken(X: Array, taken: Array) -> NDArray[np.bool_]:
         nearest = [np.abs(taken - row).max(axis=1).min() for row in X]
         return np.array(nearest) < SEPARATION
     found, _ = cKDTree(taken).query(X, p=np.inf, distance_upper_bound=SEPARATION)
-    return np.isfinite(found)
+    return np.asarray(np.isfinite(found), dtype=np.bool_)

@@ -17,7 +17,7 @@ MAX_NEIGHBOURS: Final = 256
 """Neighbours looked at per row and round; of more, a random choice."""
 
 REACH: Final = 256
-"""Longest move on an ordered column, in levels; single steps alone would crawl over a thousand."""
+"""Longest move on an ordered column, in levels; single steps would crawl over a thousand."""
 
 
 def n_configurations(space: SearchSpace) -> float:

@@ -1,8 +1,8 @@
-"""Find the best canonical feasible row for an acquisition: continuous, mixed, constrained, discrete.
+"""Find the best canonical feasible row for an acquisition, whatever the columns are.
 
-Candidates everywhere and round the incumbents, a Boltzmann choice of starts, then ascents on the
-continuous columns interleaved with moves on the discrete ones. The answer never repeats a taken
-row. All randomness comes from the generator that is passed in.
+Candidates everywhere and round the incumbents, a Boltzmann choice of starts, then ascents on
+the continuous columns interleaved with moves on the discrete ones. The answer never repeats a
+taken row. All randomness comes from the generator that is passed in.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from bbopt.acquisition import Acquisition
-from bbopt.search.ascent import AscentSettings, ascend
+from bbopt.numerics.ascent import AscentSettings, ascend
 from bbopt.search.candidates import (
     choose_starts,
     is_taken,
@@ -315,7 +315,7 @@ class _Search:
             if self.space.has_constraints:
                 margin[:] = 0.0
             ended = ascend(
-                self._evaluate,
+                lambda rows, _: self._evaluate(rows),
                 X,
                 np.where(is_free, 0.0 - margin, X),
                 np.where(is_free, 1.0 + margin, X),

@@ -11,9 +11,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bbopt.search.ascent import Ascent, AscentSettings, Evaluate
+from bbopt.numerics.ascent import Ascent, AscentSettings
 
 Array = NDArray[np.float64]
+Evaluate = Callable[[Array], tuple[Array, Array]]
+"""Maps rows ``(R, D)`` to values ``(R,)`` and gradients ``(R, D)``."""
 HISTORY: Final = 6
 """Values remembered for the nonmonotone rule."""
 STEP_BOUNDS: Final = (1e-8, 1e4)
@@ -100,4 +102,5 @@ def _bounded_step(spectral: Array, gradient: Array) -> Array:
     """Return the gradient step, no longer than the cube is wide: projections stay accurate."""
     step = spectral[:, None] * gradient
     longest = np.abs(step).max(axis=1, keepdims=True)
-    return step / np.maximum(longest, 1.0)
+    bounded: Array = step / np.maximum(longest, 1.0)
+    return bounded

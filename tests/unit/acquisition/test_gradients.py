@@ -28,7 +28,8 @@ Build = Callable[[GPModel, GPModel, GPModel], Acquisition]
 
 
 def models(columns: tuple[FakeColumn, ...], n: int = 14) -> tuple[GPModel, GPModel, GPModel]:
-    """An objective, a constraint and a crash model with some noise, so that nothing is extreme."""
+    """An objective, a constraint and a crash model with some noise, so that nothing is
+    extreme."""
     X = stream(n, "gradients").random((n, len(columns)))
     noise = 0.1 * stream(n, "noise").standard_normal(n)
     values = np.sin(5.0 * X[:, 0]) + X[:, 1] + noise

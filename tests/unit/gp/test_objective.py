@@ -10,7 +10,9 @@ from bbopt.gp import FixedNoise, HyperPriors, Kernel, LearnedNoise, LogNormalPri
 from bbopt.numerics import stream
 
 
-def problem(n: int, d: int, *, group: list[int] | None = None, known: bool = False):
+def problem(
+    n: int, d: int, *, group: list[int] | None = None, known: bool = False
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
     rng = stream(n, "objective", d)
     features = rng.random((n, d))
     y = np.sin(5.0 * features[:, 0]) + features[:, -1] ** 2 + 0.1 * rng.standard_normal(n)
@@ -29,7 +31,7 @@ def test_the_gradient_agrees_with_finite_differences(
     features, y, groups, variances = problem(25, 5, group=group, known=known)
     priors = HyperPriors(int(groups.max()) + 1)
     objective = MapObjective(
-        features, y, kernel=kernel, priors=priors, group=groups, noise_variances=variances
+        features, y, kernels=(kernel,), priors=priors, group=groups, noise_variances=variances
     )
     theta = priors.mode() + stream(1, "theta").normal(0.0, 0.3, priors.size)
     _, gradient = objective(theta)
@@ -60,14 +62,15 @@ def test_the_value_is_the_dense_formula(kernel: Kernel) -> None:
         - priors.log_density(theta)[0]
     )
     objective = MapObjective(
-        features, y, kernel=kernel, priors=priors, group=group, noise_variances=variances
+        features, y, kernels=(kernel,), priors=priors, group=group, noise_variances=variances
     )
     assert objective(theta)[0] == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("n", [8, 40])
 def test_the_value_agrees_with_botorch(n: int) -> None:
-    """Same kernel, priors and parameters as SingleTaskGP, whose output scale is fixed at one."""
+    """Same kernel, priors and parameters as SingleTaskGP, whose output scale is fixed at
+    one."""
     d = 3
     features, y, group, _ = problem(n, d)
     y = (y - y.mean()) / y.std()
@@ -82,7 +85,7 @@ def test_the_value_agrees_with_botorch(n: int) -> None:
         d, LearnedNoise(1e-4, LogNormalPrior(-4.0, 1.0, has_jacobian=True)), None, free_scale
     )
     theta = np.array([*log_scales, log_noise, 0.0])
-    objective = MapObjective(features, y, kernel=Kernel.RBF, priors=priors, group=group)
+    objective = MapObjective(features, y, kernels=(Kernel.RBF,), priors=priors, group=group)
 
     K = model.covar_module(features).to_dense() + math.exp(log_noise) * torch.eye(n)
     solved = torch.linalg.solve(K, torch.stack([y, torch.ones_like(y)], 1))
@@ -98,7 +101,7 @@ def test_repeated_rows_with_a_tiny_noise_are_still_finite() -> None:
     y = torch.linspace(-1, 1, 30, dtype=torch.float64)
     priors = HyperPriors(2, FixedNoise(1e-6))
     objective = MapObjective(
-        features, y, kernel=Kernel.RBF, priors=priors, group=torch.tensor([0, 1])
+        features, y, kernels=(Kernel.RBF,), priors=priors, group=torch.tensor([0, 1])
     )
     value, gradient = objective(priors.mode())
     assert math.isfinite(value)
@@ -108,7 +111,7 @@ def test_repeated_rows_with_a_tiny_noise_are_still_finite() -> None:
 def test_where_nothing_can_be_factorized_the_value_is_terrible_and_flat() -> None:
     features, y, group, _ = problem(5, 1)
     objective = MapObjective(
-        features * float("nan"), y, kernel=Kernel.RBF, priors=HyperPriors(1), group=group
+        features * float("nan"), y, kernels=(Kernel.RBF,), priors=HyperPriors(1), group=group
     )
     value, gradient = objective(np.zeros(3))
     assert value == 1e10

@@ -1,3 +1,5 @@
+import functools
+import itertools
 import math
 
 import gpytorch
@@ -60,19 +62,20 @@ def test_the_same_path_gives_the_same_bits() -> None:
     assert torch.equal(a.alpha, b.alpha)
 
 
+def dense_covariance(e: int, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    base = MaternKernel(nu=2.5) if KERNELS[e] is Kernel.MATERN52 else RBFKernel()
+    base.lengthscale = 1.0
+    scales = THETA[e, :D].exp()
+    return THETA[e, 4].exp() * base(a / scales, b / scales).to_dense().detach()
+
+
 @pytest.mark.parametrize("known", [0.0, 0.05])
 def test_the_prediction_is_the_dense_formula(known: float) -> None:
     model, (X, y), Q = posterior(20, 8, known), data(20), data(6)[0]
     mean, variance = model.predict(Q)
-    for e, kernel in enumerate(KERNELS):
-        scales = THETA[e, :D].exp()
-        base = MaternKernel(nu=2.5) if kernel is Kernel.MATERN52 else RBFKernel()
-        base.lengthscale = 1.0
-        os, noise = float(THETA[e, 4].exp()), float(THETA[e, 3].exp())
-
-        def k(a, b, base=base, scales=scales, os=os):
-            return os * base(a / scales, b / scales).to_dense().detach()
-
+    for e in range(len(KERNELS)):
+        noise = float(THETA[e, 3].exp())
+        k = functools.partial(dense_covariance, e)
         K = k(X, X) + (noise + known + 1e-10) * torch.eye(20, dtype=torch.float64)
         one = torch.ones(20, dtype=torch.float64)
         m = (one @ torch.linalg.solve(K, y)) / (one @ torch.linalg.solve(K, one))
@@ -214,4 +217,4 @@ def test_buffers_grow_by_steps_of_at_most_a_half() -> None:
     sizes = sorted({capacity_for(n) for n in range(1, 3000)})
     assert sizes[:6] == [32, 64, 128, 192, 256, 384]
     assert all(capacity_for(n) >= n for n in range(1, 3000))
-    assert all(b <= 1.5 * a for a, b in zip(sizes[2:], sizes[3:], strict=False))
+    assert all(b <= 1.5 * a for a, b in itertools.pairwise(sizes[2:]))

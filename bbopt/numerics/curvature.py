@@ -51,7 +51,8 @@ class DenseInverse:
 
     def times(self, gradient: Array) -> Array:
         """Multiply every row's matrix with its gradient."""
-        return np.matmul(self._h, gradient[:, :, None])[:, :, 0]
+        product: Array = np.matmul(self._h, gradient[:, :, None])[:, :, 0]
+        return product
 
     def update(self, rows: Index, step: Array, change: Array) -> None:
         """Apply the BFGS formula where curvature is positive."""

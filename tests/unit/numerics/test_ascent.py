@@ -3,8 +3,8 @@ import pytest
 from numpy.typing import NDArray
 
 from bbopt.numerics import stream
-from bbopt.search.ascent import AscentSettings, ascend
-from bbopt.search.curvature import DenseInverse, LimitedMemoryInverse
+from bbopt.numerics.ascent import AscentSettings, Evaluate, ascend
+from bbopt.numerics.curvature import DenseInverse, LimitedMemoryInverse
 from bbopt.search.polytope_ascent import ascend_in_polytope
 from tests.unit.search.fake_spaces import FakeSpace, continuous
 
@@ -14,10 +14,10 @@ PATIENT = AscentSettings(
 )
 
 
-def quadratic(d: int, target: Array, condition: float = 100.0):
+def quadratic(d: int, target: Array, condition: float = 100.0) -> Evaluate:
     weights = np.logspace(0.0, np.log10(condition), d)
 
-    def evaluate(X: Array) -> tuple[Array, Array]:
+    def evaluate(X: Array, _: object = None) -> tuple[Array, Array]:
         return -(weights * (X - target) ** 2).sum(1), -2.0 * weights * (X - target)
 
     return evaluate
@@ -96,7 +96,7 @@ def test_rows_do_not_disturb_each_other() -> None:
     """A row ends in the same place alone and among others (nobody is pruned)."""
     settings = AscentSettings(prune_at=())
 
-    def waves(X: Array) -> tuple[Array, Array]:
+    def waves(X: Array, _: object = None) -> tuple[Array, Array]:
         return np.cos(9.0 * X).sum(1) - X[:, 0], -9.0 * np.sin(9.0 * X) - np.eye(1, 3)[0]
 
     starts = stream(3, "starts").random((6, 3))
@@ -113,7 +113,7 @@ def test_hopeless_rows_are_pruned_but_keep_what_they_reached() -> None:
     calls = []
     target = np.array([0.5, 0.5])
 
-    def evaluate(X: Array) -> tuple[Array, Array]:
+    def evaluate(X: Array, _: object = None) -> tuple[Array, Array]:
         calls.append(len(X))
         # Row 1 lives on a slow slope far below row 0.
         is_low = X[:, 0] > 2.0
@@ -131,7 +131,7 @@ def test_hopeless_rows_are_pruned_but_keep_what_they_reached() -> None:
 
 
 def test_infeasible_steps_are_refused() -> None:
-    def evaluate(X: Array) -> tuple[Array, Array]:
+    def evaluate(X: Array, _: object = None) -> tuple[Array, Array]:
         value = np.where(X[:, 0] > 0.6, -np.inf, X.sum(1))
         return value, np.ones_like(X)
 
@@ -144,7 +144,7 @@ def test_infeasible_steps_are_refused() -> None:
 
 
 def test_a_start_without_a_value_stays_where_it_is() -> None:
-    def evaluate(X: Array) -> tuple[Array, Array]:
+    def evaluate(X: Array, _: object = None) -> tuple[Array, Array]:
         return np.full(len(X), -np.inf), np.zeros_like(X)
 
     start = np.array([[0.3, 0.4]])
@@ -165,7 +165,7 @@ def test_a_polytope_is_never_left_and_its_best_corner_is_found() -> None:
     seen: list[Array] = []
     gain = np.array([1.0, 1.5, 0.2])
 
-    def evaluate(X: Array) -> tuple[Array, Array]:
+    def evaluate(X: Array, _: object = None) -> tuple[Array, Array]:
         seen.append(X.copy())
         return X @ gain, np.tile(gain, (len(X), 1))
 

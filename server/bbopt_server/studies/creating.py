@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
-
 from bbopt.errors import (
     EtagMismatchError,
     ExhaustedError,
@@ -16,7 +14,7 @@ from bbopt.errors import (
 from bbopt.rpc.names import StudyName
 from bbopt.rpc.study import study_spec_to_bytes
 from bbopt.space import Space
-from bbopt.space.codec import Codec
+from bbopt.space.emptiness import require_nonempty
 from bbopt.specs import CAPABILITIES, NAMES, Capabilities, StrategySpec, StudySpec
 from bbopt_server.storage.store import StudyRow, Transaction
 from bbopt_server.studies.commands import CreateStudy, DeleteStudy, IfExists
@@ -199,10 +197,10 @@ def delete(
 
 
 def check_feasible_set(space: Space) -> None:
-    """Refuse a space in which no feasible point can be found.
+    """Refuse a space without a feasible point; takes time, so not in a transaction.
 
     Raises:
-        EmptyFeasibleSetError: Saying what was tried or proved.
+        EmptyFeasibleSetError: Naming the constraints in conflict where that is proved.
     """
     if space.constraints:
-        Codec(space).sample(np.random.default_rng(0), 1)
+        require_nonempty(space)

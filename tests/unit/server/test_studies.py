@@ -142,7 +142,7 @@ async def test_a_space_without_a_feasible_point_is_refused() -> None:
             coefficients={"x": 1.0, "y": 1.0}, lower=low + 1.0
         )
         spec.parameter_constraints.add(linear=constraint)
-    with refused(EmptyFeasibleSetError):
+    with pytest.raises(EmptyFeasibleSetError, match=r"constraints\[0\]"):
         await Service().create(spec)
 
 

@@ -2,7 +2,8 @@
 
 A running server writes ``<database>.lock`` with its address. Whoever finds none there that
 answers takes ``<database>.starting``, looks again, and starts one; so two processes that come
-at once end up at one server. The server is a program of its own and is never imported.
+at once end up at one server. The server is a program of its own and is never imported; what it
+says is in ``<database>.log``.
 """
 
 import json
@@ -28,6 +29,7 @@ IDLE_EXIT_S = 30
 _PING_S = 10.0
 _START_TIMEOUT_S = 60.0
 _POLL_S = 0.02
+_LEAVING_POLL_S = 0.2
 _PROBE = ClientOptions(deadline_s=2.0, first_contact_s=1.0, attempt_timeout_s=1.0)
 _N_LOG_LINES = 15
 MEMORY = ":memory:"
@@ -74,60 +76,72 @@ class LocalServer:
         found = self._find()
         if found is not None:
             return found
-        descriptor = os.open(f"{self.path}.starting", os.O_RDWR | os.O_CREAT, 0o600)
+        turn = Path(f"{self.path}.starting")
+        descriptor = os.open(turn, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             lock_file(descriptor, blocking=True)
-            return self._find() or self._start()
+            address = self._find() or self._start()
+            turn.unlink(missing_ok=True)  # Whoever comes after finds the server itself.
+            return address
         finally:
             os.close(descriptor)
 
     def _find(self) -> str | None:
         """Return the address of the server that has the file, if it answers."""
-        try:
-            record = json.loads(Path(f"{self.path}.lock").read_text())
-            address = record["address"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        address = self._record().get("address")
         return address if isinstance(address, str) and _answers(address) else None
 
+    def _record(self) -> dict[str, object]:
+        """Read what the server that has, or had, the file left beside it."""
+        try:
+            record = json.loads(Path(f"{self.path}.lock").read_text())
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
     def _start(self) -> str:
+        deadline = time.monotonic() + _START_TIMEOUT_S
         with tempfile.TemporaryDirectory(prefix="bbopt-") as folder:
-            port_file, log = Path(folder) / "port", Path(folder) / "log"
-            with log.open("wb") as stream:
-                process = subprocess.Popen(  # noqa: S603 - our own interpreter
-                    self._command(port_file),
-                    stdin=subprocess.DEVNULL,
-                    stdout=stream,
-                    stderr=stream,
-                    start_new_session=True,  # Ctrl-C is for the client.
-                )
-            # Also keeps the child from becoming a zombie when it leaves.
-            threading.Thread(target=process.wait, name="bbopt-reaper", daemon=True).start()
-            deadline = time.monotonic() + _START_TIMEOUT_S
-            while time.monotonic() < deadline and process.returncode is None:
-                address = _read_address(port_file)
-                if address is not None and _answers(address):
-                    return address
-                time.sleep(_POLL_S)
-            return self._give_up(process, log)
+            port_file = Path(folder) / "port"
+            log = Path(folder) / "log" if self._is_memory else Path(f"{self.path}.log")
+            while True:
+                process = self._spawn(port_file, log)
+                while time.monotonic() < deadline and process.returncode is None:
+                    address = _read_address(port_file)
+                    if address is not None and _answers(address):
+                        return address
+                    time.sleep(_POLL_S)
+                found = None if self._is_memory else self._find()
+                if found is not None:
+                    return found  # Somebody's `bbopt serve` was quicker.
+                if time.monotonic() >= deadline or not self._is_leaving():
+                    process.terminate()
+                    raise UnavailableError(_explain(self.path, log))
+                time.sleep(_LEAVING_POLL_S)
+
+    def _spawn(self, port_file: Path, log: Path) -> "subprocess.Popen[bytes]":
+        with log.open("wb") as stream:
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter
+                self._command(port_file),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,  # Ctrl-C is for the client.
+            )
+        # Waiting also keeps the child from becoming a zombie when it leaves.
+        threading.Thread(target=process.wait, name="bbopt-reaper", daemon=True).start()
+        return process
+
+    def _is_leaving(self) -> bool:
+        """Say whether a server that answers no more is still writing the file back."""
+        pid = self._record().get("pid")
+        return isinstance(pid, int) and _is_alive(pid)
 
     def _command(self, port_file: Path) -> list[str]:
         command = [sys.executable, "-m", "bbopt_server", "--db", str(self.path)]
         command += ["--listen", "127.0.0.1:0", "--port-file", str(port_file)]
-        command += ["--exit-after-last-client", str(IDLE_EXIT_S)]
+        command += ["--exit-after-last-client", str(IDLE_EXIT_S), "--log-level", "warning"]
         return command + (["--device", self._device] if self._device else [])
-
-    def _give_up(self, process: "subprocess.Popen[bytes]", log: Path) -> str:
-        found = None if self._is_memory else self._find()
-        if found is not None:
-            return found  # Somebody's `bbopt serve` was quicker.
-        process.terminate()
-        lines = log.read_text(errors="replace").splitlines()[-_N_LOG_LINES:]
-        said = "\n  ".join(lines) or "(it said nothing)"
-        hint = ""
-        if any("No module named" in line for line in lines):
-            hint = "\nThe server needs more than the client: pip install 'bbopt[server]'"
-        raise UnavailableError(f"no server for {self.path} could be started:\n  {said}{hint}")
 
 
 def _read_address(port_file: Path) -> str | None:
@@ -139,6 +153,28 @@ def _read_address(port_file: Path) -> str | None:
     if not text:
         return None
     return text if ":" in text else f"127.0.0.1:{text}"
+
+
+def _explain(path: Path, log: Path) -> str:
+    """Say why a server did not start, in its own last words."""
+    lines = log.read_text(errors="replace").splitlines()[-_N_LOG_LINES:]
+    said = "\n  ".join(lines) or "(it said nothing)"
+    hint = ""
+    if any("No module named" in line for line in lines):
+        hint = "\nThe server needs more than the client: pip install 'bbopt[server]'"
+    return f"no server for {path} could be started:\n  {said}{hint}"
+
+
+def _is_alive(pid: int) -> bool:
+    if sys.platform == "win32":
+        return False  # A signal would end the process there.
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _answers(address: str) -> bool:

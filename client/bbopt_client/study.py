@@ -463,7 +463,7 @@ class Study:
         name = self._trial_name(given)
         found = given if isinstance(given, Trial) else self.session.heartbeats.find(name)
         trial = found if isinstance(found, Trial) else None
-        elapsed_s = None if trial is None else trial.elapsed_s
+        elapsed_s = None if trial is None else trial.end()
         outcome = outcome_of(result, self.problem, elapsed_s=elapsed_s)
         return trial, TrialName.parse(name).number, outcome
 

@@ -69,6 +69,7 @@ class Trial:
         self._directive_reason = ""
         self._is_held = is_held
         self._asked_at = time.monotonic() if is_held else None
+        self._ended_at: float | None = None
 
     def __repr__(self) -> str:
         return f"<Trial {self.number} {self._state.name} {dict(self.parameters)}>"
@@ -297,8 +298,15 @@ class Trial:
 
     @property
     def elapsed_s(self) -> float | None:
-        """Seconds since this process was handed the trial."""
-        return None if self._asked_at is None else time.monotonic() - self._asked_at
+        """Seconds from the moment this process was handed the trial to its end, or to now."""
+        if self._asked_at is None:
+            return None
+        return (self._ended_at or time.monotonic()) - self._asked_at
+
+    def end(self) -> float | None:
+        """Stop the clock and return ``elapsed_s``; a result that is told twice is the same."""
+        self._ended_at = self._ended_at or time.monotonic()
+        return self.elapsed_s
 
     def receive(self, directive: Directive, reason: str) -> None:
         """Take an order; one that ends the hold is not taken back."""

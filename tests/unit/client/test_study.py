@@ -169,11 +169,11 @@ def test_refresh_brings_the_state_up_to_date(study: Study, service: FakeService)
     on_server = service.studies[str(study.name)]
     on_server.state = study_pb2.Study.STATE_PAUSED
     on_server.stats.completed, on_server.stats.infeasible = 3, 2
-    assert study.state is StudyState.ACTIVE
+    before = study.state
 
     study.refresh()
 
-    assert study.state is StudyState.PAUSED
+    assert (before, study.state) == (StudyState.ACTIVE, StudyState.PAUSED)
     assert study.stats.n_finished == 5
 
 
@@ -330,7 +330,7 @@ def test_everything_that_is_wrong_with_a_result_is_said_at_once(rich: Study) -> 
     (trial,) = rich.ask()
 
     with pytest.raises(InvalidError) as caught:
-        trial.tell({"accuracy": "high", "latency_ms": None})
+        trial.tell({"accuracy": "high", "latency_ms": None})  # type: ignore[dict-item]
 
     assert len(caught.value.violations) == 2
 

@@ -36,8 +36,14 @@ def constrained_problem() -> Problem:
     )
 
 
-def mixed_problem() -> Problem:
-    """Return every kind of parameter, conditions, a linear constraint and an exclusion."""
+def mixed_problem(*, has_polytope: bool = False) -> Problem:
+    """Return every kind of parameter, conditions, an exclusion and a linear constraint.
+
+    Args:
+        has_polytope: Whether the linear constraint is on real parameters only.
+    """
+    other = "b" if has_polytope else "size"
+    limit = 1.5 if has_polytope else 100.0
     is_tree = Equals("model", ("tree",))
     space = Space(
         (
@@ -51,7 +57,7 @@ def mixed_problem() -> Problem:
             Float("angle", 0.0, 360.0, periodic=True),
         ),
         (
-            Linear({"a": 1.0, "b": 2.0}, upper=1.5),
+            Linear({"a": 1.0, other: 2.0}, upper=limit),
             Exclude((Equals("model", ("linear",)), Equals("shuffle", (True,)))),
         ),
     )

@@ -30,8 +30,11 @@ from bbopt.trial import Asked, Event, Failed, Infeasible, NewTrial, Outcome, Tol
 from bbopt.trial.told import outcome_of
 
 Check: TypeAlias = Callable[[Any], None]
-N_STEPS: Final = 14
+N_STEPS: Final = 12
 """Enough to leave the initial design of every strategy."""
+N_COSTLY: Final = 8
+"""Steps of the checks that compute everything several times; give settings with a short initial
+design, so that these see the model as well."""
 
 
 # ---------------------------------------------------------------------- determinism
@@ -81,7 +84,7 @@ def rebuilding_after_every_call_changes_nothing(spec: object) -> None:
     """A strategy rebuilt from the log continues exactly as the live one."""
     live = Optimizer(mixed_problem(), spec, seed=7)
     events: list[Event | None] = []
-    for step in range(N_STEPS):
+    for step in range(N_COSTLY):
         rebuilt = Optimizer(mixed_problem(), spec, seed=7)
         rebuilt.fold(events)
         n = 1 + step % 2
@@ -102,9 +105,9 @@ def rebuilding_after_every_call_changes_nothing(spec: object) -> None:
 def an_uncommitted_suggestion_leaves_no_trace(spec: object) -> None:
     """``suggest`` without a stored answer, ``predict`` and ``recommend`` change nothing."""
     optimizer, twin = (Optimizer(mixed_problem(), spec, seed=8) for _ in range(2))
-    for step in range(N_STEPS):
-        dropped = optimizer.suggest(3)
-        _equal(dropped.suggestions, optimizer.suggest(3).suggestions)
+    for step in range(N_COSTLY):
+        dropped = optimizer.suggest(2)
+        _equal(dropped.suggestions, optimizer.suggest(2).suggestions)
         optimizer.recommend()
         _try_to_predict(optimizer)
         trials = [o.ask()[0] for o in (optimizer, twin)]
@@ -130,7 +133,7 @@ def results_may_come_in_any_order(spec: object) -> None:
     """Tells of one round in two orders both lead to a strategy that goes on."""
     for order in ((0, 1, 2, 3), (3, 1, 0, 2)):
         optimizer = Optimizer(mixed_problem(), spec, seed=10)
-        for _ in range(4):
+        for _ in range(3):
             trials = optimizer.ask(4)
             for index in order:
                 optimizer.tell(trials[index], measure(trials[index]))
@@ -224,9 +227,9 @@ def suggestions_are_always_in_the_space(spec: object) -> None:
         Space(simplex.parameters, (Simplex(("a", "b", "c")),)),
         (Metric("score", goal=Goal.MAXIMIZE),),
     )
-    for problem in (mixed_problem(), mixture):
+    for problem in (mixed_problem(has_polytope=True), mixture):
         optimizer = Optimizer(problem, spec, seed=17)
-        for n in (1, 5, 1, 1, 1, 1, 1, 3):
+        for n in (1, 5, 1, 1, 3):
             trials = optimizer.ask(n)
             _require(len(trials) == n, f"{len(trials)} points for {n}")
             _check_points(optimizer, trials)
@@ -333,13 +336,17 @@ def predictions_are_what_the_capabilities_promise(spec: object) -> None:
 
 
 def learned_constraints_are_learned(spec: object) -> None:
-    """Who promises to learn measured constraints stays inside them more than chance does."""
-    optimizer = Optimizer(constrained_problem(), spec, seed=26)
-    trials = _run(optimizer, 24, _measure_constrained)
+    """Who promises to learn measured constraints finds a good point inside a small region.
+
+    A twentieth of the space is feasible, and the best value there is 1.2536, on its edge.
+    """
     if not capabilities_of(spec).supports_metric_constraints:
         return
-    late = [_measure_constrained(trial)["load"] <= 0.5 for trial in trials[12:]]
-    _require(sum(late) >= 6, f"{sum(late)} of 12 late points feasible; a tenth of the space is")
+    optimizer = Optimizer(constrained_problem(), spec, seed=26)
+    _run(optimizer, 24, _measure_constrained)
+    best = optimizer.best()
+    value = -math.inf if best is None else _measure_constrained(best)["score"]
+    _require(value > 1.15, f"the best feasible value is {value}")
 
 
 def problems_beyond_the_capabilities_are_refused(spec: object) -> None:
@@ -445,7 +452,7 @@ def _discrete_problem(noise: Noise) -> Problem:
 
 def _measure_constrained(trial: Trial) -> dict[str, float]:
     x, y = float(trial.parameters["x1"]), float(trial.parameters["x2"])
-    return {"score": x + y, "load": 5.0 * math.hypot(x - 0.3, y - 0.6)}
+    return {"score": x + y, "load": 2.0 * math.hypot(x - 0.3, y - 0.6)}
 
 
 def _points(trials: Iterable[Trial]) -> list[dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""Measurements of bbopt: sample efficiency, latency, throughput."""

@@ -1,0 +1,333 @@
+"""The ask-tell object: its verbs, its log, and what it adopts from the log."""
+
+import math
+
+import numpy as np
+import pytest
+
+from bbopt import (
+    Budget,
+    Fixed,
+    Float,
+    Int,
+    Metric,
+    MetricKind,
+    Noise,
+    Optimizer,
+    Problem,
+    Space,
+)
+from bbopt.errors import (
+    InvalidError,
+    NotFoundError,
+    PreconditionError,
+    SpecError,
+    TrialFinishedError,
+    UnsupportedError,
+)
+from bbopt.problem import Goal
+from bbopt.specs import GPSpec, RandomSpec, SobolSpec
+from bbopt.trial import (
+    Asked,
+    Completed,
+    Failed,
+    Infeasible,
+    Leased,
+    Measurement,
+    NewTrial,
+    Requeued,
+    Told,
+    TrialState,
+    Value,
+)
+
+SPACE = Space((Float("x", 0.0, 1.0), Int("n", 1, 9), Fixed("tag", "a")))
+
+
+def problem(**options: object) -> Problem:
+    return Problem.of(SPACE, "-loss", **options)  # type: ignore[arg-type]
+
+
+def optimizer(strategy: object = "sobol", **options: object) -> Optimizer:
+    return Optimizer(problem(**options), strategy, seed=1)
+
+
+class TestAskingAndTelling:
+    def test_trials_are_numbered_from_one_and_carry_fixed_parameters(self) -> None:
+        trials = optimizer().ask(3)
+        assert [trial.number for trial in trials] == [1, 2, 3]
+        assert all(trial.parameters["tag"] == "a" for trial in trials)
+        assert all(trial.state is TrialState.ACTIVE for trial in trials)
+
+    @pytest.mark.parametrize(
+        "told",
+        [
+            0.5,
+            np.float32(0.5),
+            {"loss": 0.5},
+            {"loss": (0.5, 0.1)},
+            {"loss": Value(0.5)},
+            Completed(Measurement({"loss": Value(0.5)})),
+        ],
+    )
+    def test_a_result_may_be_written_in_several_ways(self, told: object) -> None:
+        study = optimizer()
+        trial = study.ask()[0]
+        study.tell(trial, told)  # type: ignore[arg-type]
+        outcome = study.trials[1].outcome
+        assert isinstance(outcome, Completed)
+        assert outcome.measurement.metrics["loss"].value == 0.5
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    def test_a_value_that_is_not_finite_is_a_failure(self, value: float) -> None:
+        study = optimizer()
+        study.tell(study.ask()[0], value)
+        assert study.trials[1].state is TrialState.FAILED
+        assert study.best() is None
+
+    @pytest.mark.parametrize(
+        "told",
+        [
+            {},
+            {"los": 1.0},
+            {"loss": "1.0"},
+            {"loss": None},
+            {"loss": (1.0, -1.0)},
+            {"loss": True},
+        ],
+    )
+    def test_a_wrong_result_is_refused_and_changes_nothing(self, told: object) -> None:
+        study = optimizer()
+        trial = study.ask()[0]
+        revision = study.revision
+        with pytest.raises(InvalidError, match="metrics"):
+            study.tell(trial, told)  # type: ignore[arg-type]
+        assert study.revision == revision
+
+    def test_a_bare_number_needs_a_single_metric(self) -> None:
+        study = optimizer(constraints=["size <= 3"])
+        with pytest.raises(InvalidError, match="one metric"):
+            study.tell(study.ask()[0], 1.0)
+
+    def test_an_unknown_trial_is_not_found(self) -> None:
+        with pytest.raises(NotFoundError):
+            optimizer().tell(1, 0.0)
+
+    def test_a_second_result_is_refused_unless_it_is_the_same(self) -> None:
+        study = optimizer()
+        trial = study.ask()[0]
+        study.tell(trial, 1.0)
+        study.tell(trial.number, {"loss": 1.0})
+        with pytest.raises(TrialFinishedError, match="amend"):
+            study.tell(trial, 2.0)
+
+    def test_an_amended_result_replaces_the_first(self) -> None:
+        study = optimizer()
+        for value, trial in enumerate(study.ask(2)):
+            study.tell(trial, float(value))
+        study.amend(2, -1.0, "units were wrong")
+        best = study.best()
+        assert best is not None
+        assert best.number == 2
+
+    def test_an_open_trial_cannot_be_amended(self) -> None:
+        study = optimizer()
+        study.ask()
+        with pytest.raises(InvalidError, match="no result"):
+            study.amend(1, 0.0)
+
+    def test_an_enqueued_point_is_handed_out_first(self) -> None:
+        study = optimizer()
+        queued = study.enqueue({"x": 0.25, "n": 3})
+        assert queued.state is TrialState.QUEUED
+        first, second = study.ask(2)
+        assert first.number == queued.number
+        assert first.parameters == {"x": 0.25, "n": 3, "tag": "a"}
+        assert second.provenance.generator == "sobol"
+
+    def test_a_point_outside_the_space_is_not_enqueued(self) -> None:
+        with pytest.raises(InvalidError, match="parameters"):
+            optimizer().enqueue({"x": 2.0, "n": 3})
+
+    def test_a_count_below_one_is_refused(self) -> None:
+        with pytest.raises(InvalidError, match="at least 1"):
+            optimizer().ask(0)
+
+
+class TestBudgets:
+    def test_no_more_trials_are_handed_out_than_the_budget_allows(self) -> None:
+        study = optimizer(budget=3)
+        assert len(study.ask(5)) == 3
+        study.tell(1, Failed())
+        assert len(study.ask(5)) == 1
+        assert study.ask() == []
+
+    def test_nothing_is_handed_out_once_the_cost_is_spent(self) -> None:
+        study = optimizer(cost="seconds", budget=Budget(cost=10.0))
+        study.tell(study.ask()[0], {"loss": 1.0, "seconds": 6.0})
+        study.tell(study.ask()[0], {"loss": 1.0, "seconds": 6.0})
+        assert study.ask() == []
+
+
+class TestIncumbents:
+    def test_the_best_trial_follows_the_goal_of_the_user(self) -> None:
+        for text, number in (("-loss", 1), ("loss", 2)):
+            study = Optimizer(Problem.of(SPACE, text), "random")
+            for value, trial in enumerate(study.ask(2)):
+                study.tell(trial, {"loss": float(value)})
+            best = study.best()
+            assert best is not None
+            assert best.number == number
+
+    def test_an_infeasible_value_is_never_the_best(self) -> None:
+        study = optimizer(constraints=["1 <= size <= 3"])
+        for loss, size in ((1.0, 0.5), (2.0, 2.0), (0.0, 3.5)):
+            study.tell(study.ask()[0], {"loss": loss, "size": size})
+        assert study.best() == study.recommend() == study.trials[2]
+
+    def test_a_noisy_recommendation_is_not_fooled_by_one_lucky_value(self) -> None:
+        rng = np.random.default_rng(0)
+        study = Optimizer(Problem.of(Space((Float("x", 0.0, 1.0),)), "y"), GPSpec(), seed=3)
+        for x in np.linspace(0.0, 1.0, 40):
+            study.enqueue({"x": float(x)})
+            value = -((x - 0.7) ** 2) + 0.05 * rng.normal() + 0.25 * (abs(x - 0.2) < 0.01)
+            study.tell(study.ask()[0], value)
+        lucky, recommended = study.best(), study.recommend()
+        assert lucky is not None
+        assert recommended is not None
+        assert abs(float(recommended.parameters["x"]) - 0.7) < 0.15
+
+
+class TestPredictions:
+    def test_predictions_are_in_the_units_of_the_user(self) -> None:
+        metrics = (
+            Metric("loss", goal=Goal.MINIMIZE),
+            Metric("size", MetricKind.CONSTRAINT, lower=1.0, upper=5.0),
+        )
+        study = Optimizer(Problem(Space((Float("x", 0.0, 10.0),)), metrics), "gp", seed=0)
+        for x in np.linspace(0.0, 10.0, 12):
+            study.enqueue({"x": float(x)})
+            study.tell(study.ask()[0], {"loss": 100.0 + 3.0 * x, "size": x})
+        inside, outside = study.predict([{"x": 3.0}, {"x": 8.0}])
+        assert inside.metrics["loss"].mean == pytest.approx(109.0, abs=0.5)
+        assert outside.metrics["size"].mean == pytest.approx(8.0, abs=0.2)
+        assert inside.probability_feasible > 0.95
+        assert outside.probability_feasible < 0.05
+
+    def test_suggestions_carry_what_the_model_expects(self) -> None:
+        study = Optimizer(
+            Problem.of(Space((Float("x", 0.0, 1.0),)), "-loss"), GPSpec(n_initial=4)
+        )
+        for _ in range(8):
+            trial = study.ask()[0]
+            study.tell(trial, (float(trial.parameters["x"]) - 0.3) ** 2 + 5.0)
+        trial = study.ask()[0]
+        expected = trial.provenance.predicted["loss"]
+        actual = (float(trial.parameters["x"]) - 0.3) ** 2 + 5.0
+        assert trial.provenance.generator == "gp"
+        assert abs(expected.mean - actual) < max(5.0 * expected.sd, 0.01)
+
+    def test_there_is_no_prediction_before_two_results(self) -> None:
+        study = optimizer("gp")
+        with pytest.raises(PreconditionError, match="no model"):
+            study.predict([{"x": 0.5, "n": 1}])
+
+    def test_a_point_outside_the_space_is_not_predicted(self) -> None:
+        with pytest.raises(InvalidError):
+            optimizer("gp").predict([{"x": 0.5}])
+
+
+class TestFolding:
+    def test_a_suggestion_is_adopted_only_when_it_is_folded(self) -> None:
+        study, twin = optimizer(), optimizer()
+        dropped = study.suggest(2)
+        kept = study.suggest(2)
+        assert dropped == kept
+        stored = Asked(
+            tuple(
+                NewTrial(i, s.parameters, s.provenance)
+                for i, s in enumerate(kept.suggestions, 1)
+            ),
+            kept.state,
+        )
+        study.fold([stored])
+        twin.fold([stored])
+        assert study.suggest(1) == twin.suggest(1) != kept
+
+    def test_one_answer_may_be_stored_as_several_asks(self) -> None:
+        study, twin = optimizer(), optimizer()
+        answer = study.suggest(2)
+        for number, suggestion in enumerate(answer.suggestions, 1):
+            trial = NewTrial(number, suggestion.parameters, suggestion.provenance)
+            study.fold([Asked((trial,), answer.state)])
+        twin.ask(2)
+        assert study.suggest(1).suggestions[0].parameters == (
+            twin.suggest(1).suggestions[0].parameters
+        )
+
+    def test_an_ask_without_a_state_does_not_move_the_strategy(self) -> None:
+        study, twin = optimizer(), optimizer()
+        fallback = twin.suggest(1).suggestions[0]
+        moved = NewTrial(1, {"x": 0.5, "n": 5, "tag": "a"}, fallback.provenance)
+        study.fold([Asked((moved,), None)])
+        assert study.suggest(1).suggestions[0].parameters == fallback.parameters
+
+    def test_events_that_concern_only_the_service_count_in_the_revision(self) -> None:
+        study = optimizer()
+        study.fold([None, None])
+        assert study.revision == 2
+        assert study.suggest(1).suggestions[0].provenance.data_revision == 2
+        assert len(study.log) == 0
+
+    def test_a_requeued_trial_is_handed_out_again(self) -> None:
+        study = optimizer()
+        trial = study.ask()[0]
+        study.fold([Requeued(trial.number, "preempted", 2)])
+        again = study.ask()[0]
+        assert (again.number, again.attempt) == (trial.number, 2)
+        assert isinstance(study.log.events()[-1], Leased)
+
+    def test_an_infeasible_result_is_no_incumbent_and_no_failure(self) -> None:
+        study = optimizer()
+        trial = study.ask()[0]
+        study.fold([Told(trial.number, Infeasible("diverged"))])
+        assert study.trials[1].state is TrialState.INFEASIBLE
+        assert study.best() is None
+
+
+class TestDefinition:
+    def test_an_unknown_strategy_is_named_with_those_there_are(self) -> None:
+        with pytest.raises(SpecError, match="gp, random, sobol"):
+            Optimizer(problem(), "bo")
+
+    @pytest.mark.parametrize("seed", [-1, 2**64])
+    def test_a_seed_out_of_range_is_refused(self, seed: int) -> None:
+        with pytest.raises(SpecError, match="seed"):
+            Optimizer(problem(), "random", seed)
+
+    def test_the_largest_seed_works(self) -> None:
+        assert Optimizer(problem(), "gp", 2**64 - 1).ask()
+
+    def test_settings_that_belong_to_no_strategy_are_refused(self) -> None:
+        with pytest.raises(SpecError, match="belongs to no strategy"):
+            Optimizer(problem(), 17)
+
+    def test_too_many_parameters_for_a_model_are_refused_with_alternatives(self) -> None:
+        wide = Space(tuple(Float(f"x{i}", 0.0, 1.0) for i in range(301)))
+        with pytest.raises(UnsupportedError, match=r"301 .*at most 300.*auto, random, sobol"):
+            Optimizer(Problem.of(wide, "y"), GPSpec())
+
+    @pytest.mark.parametrize("spec", [RandomSpec(), SobolSpec()])
+    def test_baselines_run_under_metric_constraints(self, spec: object) -> None:
+        study = optimizer(spec, constraints=["size <= 3"])
+        study.tell(study.ask()[0], {"loss": 0.0, "size": 4.0})
+        assert study.best() is None
+
+    def test_a_deterministic_problem_of_one_point_is_exhausted_after_it(self) -> None:
+        space = Space((Int("n", 1, 2),))
+        metric = Metric("y", goal=Goal.MINIMIZE, noise=Noise.NONE)
+        study = Optimizer(Problem(space, (metric,)))
+        for trial in study.ask(2):
+            study.tell(trial, 1.0)
+        assert study.suggest(1).space_exhausted
+        assert study.ask() == []

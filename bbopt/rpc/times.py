@@ -1,6 +1,6 @@
 """Durations and timestamps <-> seconds as floats, to the nanosecond that the wire carries."""
 
-from fractions import Fraction
+from math import floor
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -20,7 +20,7 @@ def duration_to_message(seconds: float) -> Duration:
     """
     if not 0 <= seconds <= _MAX_DURATION_S:  # Catches NaN too.
         raise InvalidError.of("", f"must be between 0 and {_MAX_DURATION_S} s, not {seconds}")
-    whole, nanos = divmod(round(Fraction(seconds) * _NANO), _NANO)
+    whole, nanos = _split(seconds)
     return Duration(seconds=whole, nanos=nanos)
 
 
@@ -43,7 +43,7 @@ def timestamp_to_message(unix_s: float) -> Timestamp:
     """
     if not _MIN_TIMESTAMP_S <= unix_s <= _MAX_TIMESTAMP_S:
         raise InvalidError.of("", f"must be a time of the years 1 to 9999, not {unix_s}")
-    whole, nanos = divmod(round(Fraction(unix_s) * _NANO), _NANO)
+    whole, nanos = _split(unix_s)
     return Timestamp(seconds=whole, nanos=nanos)
 
 
@@ -57,3 +57,10 @@ def timestamp_from_message(message: Timestamp) -> float:
     if not (in_range and 0 <= message.nanos < _NANO):
         raise InvalidError.of("", "must be a valid timestamp of the years 1 to 9999")
     return (message.seconds * _NANO + message.nanos) / _NANO
+
+
+def _split(seconds: float) -> tuple[int, int]:
+    """Split into whole seconds and the nanoseconds after them, rounded."""
+    whole = floor(seconds)  # What is left is exact.
+    nanos = round((seconds - whole) * _NANO)
+    return (whole, nanos) if nanos < _NANO else (whole + 1, 0)

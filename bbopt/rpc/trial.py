@@ -12,7 +12,7 @@ from bbopt.rpc.names import StudyName, TrialName
 from bbopt.rpc.space import parameters_from_message, parameters_to_message
 from bbopt.rpc.times import duration_from_message, duration_to_message
 from bbopt.rpc.v1 import trial_pb2
-from bbopt.rpc.violations import Violations, within
+from bbopt.rpc.violations import Violations, prefixed, within
 from bbopt.trial import (
     Abandoned,
     Completed,
@@ -100,8 +100,10 @@ def measurement_from_message(message: trial_pb2.Measurement) -> Measurement:
     violations = Violations()
     metrics = {}
     for name in sorted(message.metrics):  # A map has no order of its own.
-        with violations.within(f"metrics[{name}]"):
+        try:  # As ``within``, at a fifth of the time: this is every tell.
             metrics[name] = value_from_message(message.metrics[name])
+        except InvalidError as error:
+            violations.extend(prefixed(error, f"metrics[{name}]"))
     if message.step < 0:
         violations.add("step", f"must not be negative, but is {message.step}")
     elapsed_s: float | None = None

@@ -1,30 +1,13 @@
-"""Hypothesis strategies for domain objects that are valid by construction."""
+"""Hypothesis strategies for what happens in a study; its definition is drawn elsewhere."""
+
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from bbopt.problem import Budget, Goal, Metric, MetricKind, Noise, Problem
-from bbopt.space import (
-    AllOf,
-    Between,
-    Bool,
-    Categorical,
-    Condition,
-    Constraint,
-    Equals,
-    Exclude,
-    Fixed,
-    Float,
-    Int,
-    Linear,
-    Ordinal,
-    Parameter,
-    ParamValue,
-    Scale,
-    Simplex,
-    Space,
-)
+from bbopt.problem import MetricKind
+from bbopt.space import Bool, Categorical, Float, Int, Ordinal, Parameter, ParamValue
 from bbopt.specs import (
     AutoSpec,
     GPSpec,
@@ -60,6 +43,7 @@ from bbopt.trial import (
     TrialState,
     Value,
 )
+from tests.properties import spaces
 
 names = st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,8}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -78,133 +62,34 @@ param_values: st.SearchStrategy[ParamValue] = st.one_of(
 points = st.dictionaries(names, param_values, max_size=6)
 
 
-# Spaces ------------------------------------------------------------------------------------
+# Definitions -------------------------------------------------------------------------------
 
 
-def conditions_on(parent: Parameter) -> st.SearchStrategy[Condition]:
-    """Conditions that look at one parameter, a few levels deep."""
-    match parent:
-        case Categorical(choices=values) | Ordinal(values=values):
-            options: tuple[ParamValue, ...] = values
-            leaf: st.SearchStrategy[Condition] = st.lists(
-                st.sampled_from(options), min_size=1, unique=True, max_size=len(values) - 1
-            ).map(lambda chosen: Equals(parent.name, tuple(chosen)))
-        case Float(low=low, high=high) | Int(low=low, high=high):
-            leaf = st.just(Between(parent.name, float(low), (low + high) / 2))
+@st.composite
+def parameters(draw: st.DrawFn) -> Parameter:
+    """A parameter of any kind; it may have a condition and a default."""
+    parent = draw(spaces.parameters("parent"))
+    condition = draw(st.none() | spaces.conditions([parent]))
+    parameter = draw(spaces.parameters("p", condition))
+    if draw(st.booleans()):
+        return parameter
+    match parameter:
+        case Float(low=low):
+            return replace(parameter, default=low)
+        case Int(low=least):
+            return replace(parameter, default=least)
+        case Ordinal(values=values):
+            return replace(parameter, default=values[-1])
+        case Categorical(choices=choices):
+            return replace(parameter, default=choices[-1])
         case Bool():
-            leaf = st.booleans().map(lambda value: Equals(parent.name, (value,)))
+            return replace(parameter, default=draw(st.booleans()))
         case _:
-            raise AssertionError(f"no condition looks at {parent}")
-    return leaf | leaf.map(lambda each: AllOf((each, AllOf((each,)))))
+            raise AssertionError(parameter)
 
 
-@st.composite
-def floats(draw: st.DrawFn, name: str, active_if: Condition | None = None) -> Float:
-    scale = draw(st.sampled_from(Scale))
-    if scale is Scale.LOGIT:
-        low, high = draw(st.floats(0.01, 0.4)), draw(st.floats(0.6, 0.99))
-    else:
-        low = draw(st.floats(1e-6, 1e3))
-        high = low + draw(st.floats(1.0, 1e6))
-    step = draw(st.sampled_from([None, (high - low) / 8]))
-    return Float(
-        name,
-        low,
-        high,
-        scale=scale,
-        step=step,
-        periodic=step is None and scale is Scale.LINEAR and draw(st.booleans()),
-        active_if=active_if,
-        default=draw(st.sampled_from([None, low])),
-    )
-
-
-@st.composite
-def ints(draw: st.DrawFn, name: str, active_if: Condition | None = None) -> Int:
-    low = draw(st.integers(1, 10**6))
-    step = draw(st.integers(1, 5))
-    high = low + step * draw(st.integers(1, 10**6))
-    default = draw(st.sampled_from([None, low]))
-    scale = draw(st.sampled_from([Scale.LINEAR, Scale.LOG, Scale.REVERSE_LOG]))
-    return Int(name, low, high, scale=scale, step=step, active_if=active_if, default=default)
-
-
-@st.composite
-def parameters(draw: st.DrawFn, name: str, active_if: Condition | None = None) -> Parameter:
-    kind = draw(st.sampled_from(["float", "int", "ordinal", "categorical", "bool"]))
-    match kind:
-        case "float":
-            return draw(floats(name, active_if))
-        case "int":
-            return draw(ints(name, active_if))
-        case "ordinal":
-            values = draw(st.lists(st.integers(-99, 99), min_size=2, max_size=5, unique=True))
-            levels = tuple(float(each) for each in sorted(values))
-            default = draw(st.sampled_from([None, *levels]))
-            return Ordinal(name, levels, active_if=active_if, default=default)
-        case "categorical":
-            choices = draw(st.lists(names, min_size=2, max_size=5, unique=True))
-            default_choice = draw(st.sampled_from([None, *choices]))
-            return Categorical(
-                name, tuple(choices), active_if=active_if, default=default_choice
-            )
-        case _:
-            default_flag = draw(st.sampled_from([None, True, False]))
-            return Bool(name, active_if=active_if, default=default_flag)
-
-
-@st.composite
-def spaces(draw: st.DrawFn) -> Space:
-    """Spaces with every kind of parameter, condition and constraint, now and then."""
-    first, second = draw(floats("first")), draw(floats("second"))
-    parts: list[Parameter] = [first, second]
-    chosen = st.lists(names, max_size=4, unique=True)
-    for name in draw(chosen.filter(lambda each: not {"first", "second", "fixed"} & {*each})):
-        condition = None
-        if draw(st.booleans()):
-            condition = draw(conditions_on(draw(st.sampled_from(parts))))
-        parts.append(draw(parameters(name, condition)))
-    if draw(st.booleans()):
-        value = draw(st.booleans() | st.integers(-9, 9) | finite | names)
-        parts.append(Fixed("fixed", value))
-    constraints: list[Constraint] = []
-    if draw(st.booleans()):
-        # Satisfied by every point, so that no default violates it.
-        constraints.append(Linear({"first": 1.0, "second": -2.0}, upper=first.high + 1e7))
-    if draw(st.booleans()):
-        above = max(first.high, second.high) + 1.0
-        never = Between("first", first.low + (first.high - first.low) / 2, above)
-        conditions: tuple[Condition, ...] = (never,)
-        if first.default is None or first.default < never.low:
-            constraints.append(Exclude(conditions))
-    return Space(tuple(parts), tuple(constraints))
-
-
-mixtures = st.just(
-    Space((Float("a", 0.0, 1.0), Float("b", 0.0, 1.0)), (Simplex(("a", "b"), 1.0),))
-)
-
-
-# Problems and specs ------------------------------------------------------------------------
-
-
-@st.composite
-def metrics(draw: st.DrawFn) -> tuple[Metric, ...]:
-    """One objective, perhaps constraints, a cost and a tracked metric."""
-    noise = st.sampled_from(Noise)
-    found = [Metric("objective", goal=draw(st.sampled_from(Goal)), noise=draw(noise))]
-    if draw(st.booleans()):
-        low = draw(st.floats(-1e6, 1e6))
-        bounds = draw(st.sampled_from([(low, None), (None, low), (low, low + 1.0)]))
-        kind = MetricKind.CONSTRAINT
-        found.append(Metric("bound", kind, lower=bounds[0], upper=bounds[1], noise=draw(noise)))
-    if draw(st.booleans()):
-        found.append(Metric("cost", MetricKind.COST))
-    if draw(st.booleans()):
-        found.append(Metric("tracked", MetricKind.TRACKED))
-    return tuple(found)
-
-
+conditions = spaces.parameters("p").flatmap(lambda parent: spaces.conditions([parent]))
+metrics = st.sampled_from(MetricKind).flatmap(lambda kind: spaces.metrics("m", kind))
 strategies: st.SearchStrategy[StrategySpec] = st.one_of(
     st.builds(AutoSpec, qualities),
     st.just(RandomSpec()),
@@ -214,18 +99,13 @@ strategies: st.SearchStrategy[StrategySpec] = st.one_of(
 lease_policies = st.builds(LeasePolicy, seconds, st.integers(1, 100))
 
 
-@st.composite
-def study_specs(draw: st.DrawFn) -> StudySpec:
-    measured = draw(metrics())
-    has_cost = any(each.kind is MetricKind.COST for each in measured)
-    budget = Budget(
-        trials=draw(st.none() | st.integers(1, 10**6)),
-        cost=draw(st.none() | st.floats(0.1, 1e6)) if has_cost else None,
-    )
-    space = draw(spaces() | mixtures)
-    problem = Problem(space, measured, budget)
-    seed = draw(st.integers(0, 2**64 - 1))
-    return StudySpec(problem, draw(strategies), seed, draw(lease_policies))
+study_specs = st.builds(
+    StudySpec,
+    spaces.problems(max_parameters=4),
+    strategies,
+    st.integers(0, 2**64 - 1),
+    lease_policies,
+)
 
 
 # Trials and events -------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from bbopt.trial import (
     TrialState,
     Value,
 )
+from tests.properties import spaces
 from tests.unit.rpc import domain
 
 M = TypeVar("M", bound=Message)
@@ -51,22 +52,19 @@ def test_a_point_comes_back(point: dict[str, ParamValue]) -> None:
     }
 
 
-@given(domain.parameters("p"))
+@given(domain.parameters())
 def test_a_parameter_comes_back(parameter: Parameter) -> None:
     message = sent(space.parameter_to_message(parameter))
     assert space.parameter_from_message(message) == parameter
 
 
-@given(
-    domain.floats("p").flatmap(domain.conditions_on)
-    | domain.ints("p").flatmap(domain.conditions_on)
-)
+@given(domain.conditions)
 def test_a_condition_comes_back(condition: Condition) -> None:
     message = sent(space.condition_to_message(condition))
     assert space.condition_from_message(message) == condition
 
 
-@given(domain.spaces() | domain.mixtures)
+@given(spaces.spaces())
 def test_a_space_comes_back(given_space: Space) -> None:
     parameters, constraints = space.space_to_message(given_space)
     back = space.space_from_message(
@@ -75,10 +73,9 @@ def test_a_space_comes_back(given_space: Space) -> None:
     assert back == given_space
 
 
-@given(domain.metrics())
-def test_metrics_come_back(metrics: tuple[Metric, ...]) -> None:
-    messages = [sent(problem.metric_to_message(each)) for each in metrics]
-    assert tuple(map(problem.metric_from_message, messages)) == metrics
+@given(domain.metrics)
+def test_a_metric_comes_back(metric: Metric) -> None:
+    assert problem.metric_from_message(sent(problem.metric_to_message(metric))) == metric
 
 
 @given(domain.strategies)
@@ -93,12 +90,12 @@ def test_a_lease_policy_comes_back(policy: LeasePolicy) -> None:
     assert study.lease_policy_from_message(message) == policy
 
 
-@given(domain.study_specs())
+@given(domain.study_specs)
 def test_the_definition_of_a_study_comes_back(spec: StudySpec) -> None:
     assert study.study_spec_from_message(sent(study.study_spec_to_message(spec))) == spec
 
 
-@given(domain.study_specs())
+@given(domain.study_specs)
 def test_equal_definitions_have_equal_bytes(spec: StudySpec) -> None:
     data = study.study_spec_to_bytes(spec)
     again = study.study_spec_from_message(study_pb2.StudySpec.FromString(data))
@@ -184,7 +181,7 @@ def test_a_time_comes_back_to_the_microsecond(unix_s: float) -> None:
     assert back == unix_s
 
 
-@given(domain.study_specs())
+@given(domain.study_specs)
 def test_a_spec_with_another_seed_has_other_bytes(spec: StudySpec) -> None:
     other = replace(spec, seed=spec.seed ^ 1)
     assert study.study_spec_to_bytes(other) != study.study_spec_to_bytes(spec)

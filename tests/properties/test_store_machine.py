@@ -281,4 +281,4 @@ class SqliteMachine(StoreMachine):
 TestMemoryMachine = MemoryMachine.TestCase
 TestMemoryMachine.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
 TestSqliteMachine = SqliteMachine.TestCase
-TestSqliteMachine.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
+TestSqliteMachine.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)

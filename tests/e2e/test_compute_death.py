@@ -1,0 +1,201 @@
+"""A real server whose compute process is killed again and again: no client may notice more
+than a delay, and what is recorded must replay.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+import torch
+
+from bbopt import Float, Metric, MetricKind, Problem, Space
+from bbopt.errors import UnavailableError
+from bbopt.optimizer import replay
+from bbopt.problem import Goal
+from bbopt.rpc.log import event_from_message
+from bbopt.rpc.study import study_spec_to_message
+from bbopt.rpc.v1 import log_pb2, study_pb2, trial_pb2
+from bbopt.specs import GPSpec, StudySpec
+from bbopt.trial import Event
+from bbopt_server.storage import open_store
+from bbopt_server.storage.store import EventRow, Transaction
+from tests.e2e.served import Caller, ServerProcess, new_id
+
+SPEC = StudySpec(
+    Problem(
+        Space((Float("x", 0.0, 1.0), Float("y", 0.0, 1.0), Float("z", 0.0, 1.0))),
+        (Metric("loss", MetricKind.OBJECTIVE, Goal.MINIMIZE),),
+    ),
+    GPSpec(n_initial=4),
+    seed=11,
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Replay in this process as a compute process does: sums in the same order."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+def compute_processes(server: ServerProcess) -> list[psutil.Process]:
+    found: list[psutil.Process] = psutil.Process(server.process.pid).children(recursive=True)
+    return found
+
+
+def kill_compute(server: ServerProcess) -> int:
+    """Kill what there is of compute; return how many processes that were."""
+    n_killed = 0
+    for each in compute_processes(server):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
+            n_killed += 1
+    return n_killed
+
+
+def wait_until(is_true: Callable[[], bool], *, limit_s: float = 30.0) -> None:
+    end_at = time.monotonic() + limit_s
+    while not is_true():
+        assert time.monotonic() < end_at
+        time.sleep(0.01)
+
+
+def loss_at(parameters: Mapping[str, study_pb2.ParamValue]) -> float:
+    return sum((value.double_value - 0.3) ** 2 for value in parameters.values())
+
+
+def run_study(
+    caller: Caller, study_id: str, n_rounds: int, disturb: Callable[[int], None]
+) -> list[trial_pb2.Trial]:
+    """Ask for one and two trials in turn, and tell them; ``disturb`` acts beside each ask."""
+    study = caller.create(study_id, study_spec_to_message(SPEC)).name
+    trials: list[trial_pb2.Trial] = []
+    with ThreadPoolExecutor(1) as beside:
+        for i in range(n_rounds):
+            disturbing = beside.submit(disturb, i)
+            asked = list(caller.ask(study, 1 + i % 2, timeout_s=30.0).trials)
+            disturbing.result()
+            assert len(asked) == 1 + i % 2
+            for trial in asked:
+                caller.tell(study, trial, loss_at(trial.parameters))
+            trials += asked
+    return trials
+
+
+def essence(trial: trial_pb2.Trial) -> tuple[object, ...]:
+    return trial.number, dict(trial.parameters), trial.provenance
+
+
+def stored_events(db: Path, study_id: str) -> list[Event | None]:
+    """Read the log of a study from the file, as a backup would."""
+
+    def read(tx: Transaction) -> list[EventRow]:
+        study = tx.study("default", study_id)
+        assert study is not None
+        rows = list(tx.events(study.key, limit=100_000))
+        assert [row.revision for row in rows] == list(range(1, study.revision + 1))
+        return rows
+
+    async def rows() -> list[EventRow]:
+        store = open_store(str(db))
+        try:
+            return await store.read(read)
+        finally:
+            await store.close()
+
+    messages = [log_pb2.LogEvent.FromString(row.payload) for row in asyncio.run(rows())]
+    return [event_from_message(message) for message in messages]
+
+
+def assert_replays(db: Path, study_id: str) -> None:
+    events = stored_events(db, study_id)
+    assert replay(SPEC.problem, SPEC.strategy, SPEC.seed, events) == []
+    assert replay(SPEC.problem, SPEC.strategy, SPEC.seed + 1, events) != []
+
+
+def test_a_study_whose_compute_is_killed_gets_what_its_twin_gets(tmp_path: Path) -> None:
+    db = tmp_path / "studies.db"
+    server = ServerProcess(str(db))
+    n_killed = 0
+
+    def kill(i: int) -> None:
+        nonlocal n_killed
+        if i in (4, 8):  # A third time would set the study aside.
+            time.sleep(0.002 * i)  # Before, during or after the computation: any will do.
+            n_killed += kill_compute(server)
+
+    with Caller(server.address) as caller:
+        calm = run_study(caller, "calm", 11, lambda _: None)
+        shaken = run_study(caller, "shaken", 11, kill)
+    status, errors = server.end(signal.SIGTERM)
+    assert status == 0, errors
+    assert n_killed == 2
+    assert [essence(each) for each in shaken] == [essence(each) for each in calm]
+    assert {each.provenance.generator for each in calm} == {"sobol", "gp"}
+    assert_replays(db, "shaken")
+
+
+def test_the_log_of_many_clients_replays_after_both_processes_were_killed(
+    tmp_path: Path,
+) -> None:
+    db = tmp_path / "studies.db"
+    server = ServerProcess(str(db))
+    with Caller(server.address) as caller:
+        study = caller.create("shared", study_spec_to_message(SPEC)).name
+        caller.ask(study)
+    has_ended = threading.Event()
+
+    def work(address: str) -> None:
+        with Caller(address, worker=new_id()) as client:
+            while not has_ended.is_set():
+                try:
+                    for trial in client.ask(study, timeout_s=30.0).trials:
+                        client.tell(study, trial, loss_at(trial.parameters))
+                except UnavailableError:
+                    return  # The server was killed.
+
+    def disturb(end: Callable[[], object]) -> None:
+        """Let three clients work, kill compute under them, let them go on, then ``end``."""
+        with Caller(server.address) as caller, ThreadPoolExecutor(3) as clients:
+            working = [clients.submit(work, server.address) for _ in range(3)]
+            n_wanted = len(caller.trials(study)) + 8
+            wait_until(lambda: len(caller.trials(study)) >= n_wanted)
+            kill_compute(server)
+            wait_until(lambda: len(caller.trials(study)) >= n_wanted + 8)
+            end()
+            for each in working:
+                each.result(60.0)
+
+    disturb(lambda: server.end(signal.SIGKILL))
+    server = ServerProcess(str(db))
+    disturb(has_ended.set)
+    with Caller(server.address) as caller:
+        trials = caller.trials(study)
+    status, errors = server.end(signal.SIGTERM)
+    assert status == 0, errors
+    assert [trial.number for trial in trials] == list(range(1, len(trials) + 1))
+    assert sum(trial.provenance.generator == "gp" for trial in trials) >= 10
+    assert_replays(db, "shared")
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_no_compute_process_outlives_its_server(tmp_path: Path, end: int) -> None:
+    server = ServerProcess(str(tmp_path / "studies.db"))
+    with Caller(server.address) as caller:
+        study = caller.create("study", study_spec_to_message(SPEC)).name
+        caller.ask(study)
+        (process,) = compute_processes(server)
+        assert process.environ()["OMP_NUM_THREADS"] == "1"
+        assert os.getsid(process.pid) != os.getsid(server.process.pid)
+    server.end(end)
+    wait_until(lambda: not process.is_running() or process.status() == "zombie", limit_s=5.0)

@@ -1,7 +1,6 @@
 """What an ask hands out: waiting trials first, then what the strategy computed."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -13,7 +12,7 @@ from bbopt_server.studies.answers import AskAnswer, AskReason, TrialView
 from bbopt_server.studies.commands import Ask, Call
 from bbopt_server.studies.idempotency import store_answer, stored_answer
 from bbopt_server.studies.leasing import LeaseTerms, take
-from bbopt_server.studies.ledger import COUNTED, HELD, OPEN, Effects, Ledger, find_study
+from bbopt_server.studies.ledger import HELD, OPEN, UNCOUNTED, Effects, Ledger, find_study
 from bbopt_server.studies.outside import Outside
 from bbopt_server.studies.records import (
     new_trial_to_bytes,
@@ -37,7 +36,7 @@ _NO_LABELS = trial_labels_to_bytes({})
 class Room:
     """How many trials a study has left to give."""
 
-    n_held: int
+    n_open: int
     n_queued: int
     n_hand_out: int
     """Trials, queued or new, that may be handed out now."""
@@ -46,28 +45,21 @@ class Room:
 
 
 def room_of(tx: Transaction, row: StudyRow, spec: StudySpec) -> Room:
-    """Count what a study may still hand out: never more than its budget has open."""
-    counts = _counts(tx, row, spec)
+    """Count what a study may still hand out: never more than its budget has open.
+
+    Finished trials are many, so they are not counted but subtracted.
+    """
+    counts = tx.count_trials(row.key, states=(*OPEN, *UNCOUNTED))
     n_queued = counts.get("QUEUED", 0)
     n_held = sum(counts.get(state, 0) for state in HELD)
     n_open = n_queued + n_held
     n_new = min(MAX_OPEN - n_open, MAX_TRIALS - row.n_trials)
     n_hand_out = MAX_OPEN
     if spec.problem.budget.trials is not None:
-        n_left = spec.problem.budget.trials - sum(counts.get(each, 0) for each in COUNTED)
+        n_left = spec.problem.budget.trials - (row.n_trials - sum(counts.values()))
         n_new = min(n_new, n_left - n_open)
         n_hand_out = n_left - n_held
-    return Room(n_held, n_queued, max(0, n_hand_out), max(0, n_new))
-
-
-def _counts(tx: Transaction, row: StudyRow, spec: StudySpec) -> Mapping[str, int]:
-    """Count trials by state; the final ones only where a budget counts them.
-
-    Counting all of them takes time in proportion to the study's age, at every ask.
-    """
-    if spec.problem.budget.trials is not None:
-        return tx.count_trials(row.key)
-    return Counter(each.state for each in tx.trials(row.key, states=OPEN, limit=MAX_OPEN))
+    return Room(n_open, n_queued, max(0, n_hand_out), max(0, n_new))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +75,9 @@ class NeedsPoints:
 
     study: StudyRow
     n_new: int
+    """Beside those that wait in the queue."""
+    n_room: int
+    """The most that may be created for all asks together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +124,7 @@ def assess(tx: Transaction, caller: CallerAsk, outside: Outside) -> Outlook:
     if n_waiting <= 0 and n_new <= 0:
         _check_limits(row, room)
         return MustWait(row)
-    return NeedsPoints(row, max(0, n_new))
+    return NeedsPoints(row, max(0, n_new), room.n_new)
 
 
 def _check_limits(row: StudyRow, room: Room) -> None:
@@ -138,7 +133,7 @@ def _check_limits(row: StudyRow, room: Room) -> None:
             f"study {row.study_id} has {MAX_TRIALS} trials, the most that it can have",
             retry_after_s=60.0,
         )
-    if room.n_held + room.n_queued >= MAX_OPEN:
+    if room.n_open >= MAX_OPEN:
         raise ExhaustedError(
             f"study {row.study_id} has {MAX_OPEN} unfinished trials, the most that it can have"
         )
@@ -170,7 +165,7 @@ def hand_out_queued(
     ledger = Ledger(tx, find_study(tx, caller.ask.study), outside, effects)
     if ledger.row.state != "ACTIVE":
         return Answered(caller.call.encode(closed_answer(ledger.row)))
-    answered = _serve(ledger, caller, [])
+    answered = _serve(ledger, caller, _stock(ledger))
     ledger.save()
     return answered
 
@@ -218,12 +213,12 @@ def commit_points(
     if all(each is not None for each in stored):
         return [each for each in stored if each is not None]
     ledger = Ledger(tx, row, outside, effects)
-    fresh = _create(ledger, points)
+    stock = _stock(ledger, points)
     outcomes: list[Answered | MustWait | BboptError] = [
-        already if already is not None else _serve(ledger, caller, fresh)
+        already if already is not None else _serve(ledger, caller, stock)
         for already, caller in zip(stored, callers, strict=True)
     ]
-    for trial in fresh:
+    for trial in stock.fresh:
         _leave_waiting(ledger, trial)
     ledger.save()
     return outcomes
@@ -295,16 +290,35 @@ def new_row(ledger: Ledger, trial: NewTrial, revision: int) -> TrialRow:
     )
 
 
-def _serve(ledger: Ledger, caller: CallerAsk, fresh: list[TrialRow]) -> Answered | MustWait:
+@dataclass(slots=True)
+class _Stock:
+    """What a transaction can still hand out."""
+
+    n_queued: int
+    n_allowed: int
+    """By the budget, queued or fresh."""
+    fresh: list[TrialRow]
+    """Of the ``Asked`` event of this transaction; not inserted yet."""
+
+
+def _stock(ledger: Ledger, points: Points | None = None) -> _Stock:
+    """Count what there is, then add points to it."""
+    room = room_of(ledger.tx, ledger.row, ledger.spec)
+    fresh = [] if points is None else _create(ledger, points)
+    return _Stock(room.n_queued, room.n_hand_out, fresh)
+
+
+def _serve(ledger: Ledger, caller: CallerAsk, stock: _Stock) -> Answered | MustWait:
     """Give an ask what there is, queued trials before fresh ones, and store its answer."""
     ask = caller.ask
     duration_s = ask.lease_duration_s
     if duration_s is None:
         duration_s = ledger.spec.lease.duration_s
     terms = LeaseTerms(ask.worker, duration_s)
-    rows = _take_queued(ledger, ask.count, terms)
-    while fresh and len(rows) < ask.count:
-        rows.append(_take_fresh(ledger, fresh.pop(0), terms))
+    rows = _take_queued(ledger, stock, min(ask.count, stock.n_allowed), terms)
+    while stock.fresh and len(rows) < min(ask.count, stock.n_allowed):
+        rows.append(_take_fresh(ledger, stock.fresh.pop(0), terms))
+    stock.n_allowed -= len(rows)
     if not rows:
         return MustWait(ledger.row)
     expires_at = ledger.at + duration_s if duration_s > 0 else None
@@ -319,13 +333,15 @@ def _serve(ledger: Ledger, caller: CallerAsk, fresh: list[TrialRow]) -> Answered
     return Answered(store_answer(ledger.tx, project, caller.call, answer=answer, at=ledger.at))
 
 
-def _take_queued(ledger: Ledger, count: int, terms: LeaseTerms) -> list[TrialRow]:
+def _take_queued(
+    ledger: Ledger, stock: _Stock, count: int, terms: LeaseTerms
+) -> list[TrialRow]:
     """Hand out waiting trials, lowest number first."""
-    waiting = ledger.tx.trials(ledger.row.key, states=("QUEUED",), limit=count)
-    if not waiting:
+    if stock.n_queued == 0 or count == 0:
         return []
-    n_allowed = room_of(ledger.tx, ledger.row, ledger.spec).n_hand_out
-    return [take(ledger, row, terms) for row in waiting[:n_allowed]]
+    waiting = ledger.tx.trials(ledger.row.key, states=("QUEUED",), limit=count)
+    stock.n_queued -= len(waiting)
+    return [take(ledger, row, terms) for row in waiting]
 
 
 def _take_fresh(ledger: Ledger, row: TrialRow, terms: LeaseTerms) -> TrialRow:
@@ -364,13 +380,12 @@ def give_up(
     The answer is not stored: nothing was handed out, so asking again does no harm.
     """
     row = find_study(tx, caller.ask.study)
-    if reason is AskReason.SPACE_EXHAUSTED and row.state == "ACTIVE":
-        counts = tx.count_trials(row.key)
-        if not any(counts.get(state, 0) for state in OPEN):
-            ledger = Ledger(tx, row, outside, effects)
-            ledger.change_state("COMPLETED", "SPACE_EXHAUSTED", "every point has a result")
-            ledger.save()
-            row = ledger.row
+    is_over = reason is AskReason.SPACE_EXHAUSTED and row.state == "ACTIVE"
+    if is_over and not any(tx.count_trials(row.key, states=OPEN).values()):
+        ledger = Ledger(tx, row, outside, effects)
+        ledger.change_state("COMPLETED", "SPACE_EXHAUSTED", "every point has a result")
+        ledger.save()
+        row = ledger.row
     retry_after_s = RETRY_AFTER_S if row.state == "ACTIVE" else None
     return caller.call.encode(AskAnswer((), reason, row.state, retry_after_s))
 
@@ -411,7 +426,7 @@ def commit_fallback(
     room = room_of(tx, current, ledger.spec)
     needed = caller.ask.count - min(room.n_queued, room.n_hand_out)
     n_new = max(0, min(needed, room.n_new, len(points.suggestions)))
-    fresh = _create(ledger, replace(points, suggestions=points.suggestions[:n_new]))
-    answered = _serve(ledger, caller, fresh)
+    stock = _stock(ledger, replace(points, suggestions=points.suggestions[:n_new]))
+    answered = _serve(ledger, caller, stock)
     ledger.save()
     return answered

@@ -17,8 +17,8 @@ from bbopt_server.studies.records import (
 
 OPEN = ("QUEUED", "ACTIVE", "STOPPING")
 HELD = ("ACTIVE", "STOPPING")
-COUNTED = ("COMPLETED", "STOPPED", "INFEASIBLE")
-"""States that count against ``Budget.trials``."""
+UNCOUNTED = ("FAILED", "ABANDONED")
+"""Final states that do not count against ``Budget.trials``."""
 LEASE_EXPIRED = "LEASE_EXPIRED"
 """How the message of a trial begins that FAILED because nobody was heard of; a result that
 comes after all is still taken.
@@ -132,8 +132,8 @@ class Ledger:
         if self.row.state != "ACTIVE":
             return
         if budget.trials is not None:
-            counts = self.tx.count_trials(self.row.key)
-            if sum(counts.get(state, 0) for state in COUNTED) >= budget.trials:
+            counts = self.tx.count_trials(self.row.key, states=(*OPEN, *UNCOUNTED))
+            if self.row.n_trials - sum(counts.values()) >= budget.trials:
                 text = f"{budget.trials} trials have a final result"
                 self.change_state("COMPLETED", "TRIAL_BUDGET", text)
                 return

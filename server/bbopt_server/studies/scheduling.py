@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, TypeVar
 
-from bbopt.errors import BboptError, InternalError, UnavailableError
+from bbopt.errors import BboptError, InternalError, NotFoundError, UnavailableError
 from bbopt.rpc.v1 import study_pb2
 from bbopt.specs import CAPABILITIES
 from bbopt_server.compute import Compute, StudyLog, Suggestions
@@ -18,6 +18,7 @@ from bbopt_server.studies.asking import (
     Answered,
     CallerAsk,
     MustWait,
+    NeedsPoints,
     Points,
     Stale,
     commit_points,
@@ -56,7 +57,7 @@ class _Waiting:
     """One ask that waits for points."""
 
     caller: CallerAsk
-    n_new: int
+    needs: NeedsPoints
     give_up_at: float
     """By the monotonic clock."""
     answer: "asyncio.Future[PointsOutcome]"
@@ -107,7 +108,7 @@ class Scheduler:
         self._is_stopped = False
 
     async def points_for(
-        self, caller: CallerAsk, study_key: int, *, n_new: int, give_up_at: float
+        self, caller: CallerAsk, needs: NeedsPoints, *, give_up_at: float
     ) -> PointsOutcome:
         """Wait for points and for the answer that they make possible.
 
@@ -118,8 +119,9 @@ class Scheduler:
         if self._is_stopped:
             raise UnavailableError("the server is stopping", retry_after_s=2.0)
         answer: asyncio.Future[PointsOutcome] = asyncio.get_running_loop().create_future()
+        study_key = needs.study.key
         study = self._studies.setdefault(study_key, _Study())
-        study.waiting.append(_Waiting(caller, n_new, give_up_at, answer))
+        study.waiting.append(_Waiting(caller, needs, give_up_at, answer))
         if study.task is None:
             study.task = asyncio.create_task(self._serve(study_key, study))
         return await answer
@@ -160,9 +162,12 @@ class Scheduler:
             still = [each for each in batch if each.is_open]
             if not still:
                 return
-            row, n_new = await self._store.read(
-                lambda tx, still=still: self._prepare(tx, study_key, still)  # type: ignore[misc]
-            )
+            # What the asks found out just now is good enough to begin with.
+            latest = max((each.needs for each in still), key=lambda needs: needs.study.revision)
+            row, n_room = latest.study, latest.n_room
+            if round_ > 0:
+                row, n_room = await self._look_again(study_key)
+            n_new = min(sum(each.needs.n_new for each in still), MAX_COUNT, n_room)
             suggestions = await self._suggest(row, n_new, still) if n_new > 0 else None
             is_last = round_ == MAX_ROUNDS - 1
             outcomes = await self._commit_round(row, suggestions, still, is_last=is_last)
@@ -172,15 +177,17 @@ class Scheduler:
                 return
         raise UnavailableError("points were committed by another way; ask again")
 
-    def _prepare(
-        self, tx: Transaction, study_key: int, batch: Sequence[_Waiting]
-    ) -> tuple[StudyRow, int]:
-        row = tx.study_by_key(study_key)
-        if row is None:
-            raise UnavailableError("the study is gone")
-        room = room_of(tx, row, self._outside.specs.spec_of(row))
-        wanted = min(sum(each.n_new for each in batch), MAX_COUNT)
-        return row, min(wanted, room.n_new) if row.state == "ACTIVE" else 0
+    async def _look_again(self, study_key: int) -> tuple[StudyRow, int]:
+        """Read a study, and how many trials it has room for."""
+
+        def work(tx: Transaction) -> tuple[StudyRow, int]:
+            row = tx.study_by_key(study_key)
+            if row is None:
+                raise NotFoundError("the study is gone")
+            room = room_of(tx, row, self._outside.specs.spec_of(row))
+            return row, room.n_new if row.state == "ACTIVE" else 0
+
+        return await self._store.read(work)
 
     async def _suggest(
         self, row: StudyRow, n_new: int, batch: Sequence[_Waiting]
@@ -229,7 +236,8 @@ def _next_batch(study: _Study) -> list[_Waiting]:
     waiting = [each for each in study.waiting if each.is_open]
     batch: list[_Waiting] = []
     while waiting and (
-        not batch or sum(each.n_new for each in batch) + waiting[0].n_new <= MAX_COUNT
+        not batch
+        or sum(each.needs.n_new for each in batch) + waiting[0].needs.n_new <= MAX_COUNT
     ):
         batch.append(waiting.pop(0))
     study.waiting = waiting

@@ -250,9 +250,7 @@ class Studies:
             )
         try:
             async with asyncio.timeout(give_up_at - self._outside.monotonic()):
-                return await self._scheduler.points_for(
-                    caller, needs.study.key, n_new=needs.n_new, give_up_at=give_up_at
-                )
+                return await self._scheduler.points_for(caller, needs, give_up_at=give_up_at)
         except TimeoutError:
             reason = "the model had no answer before the deadline"
         except NotInstalledError:

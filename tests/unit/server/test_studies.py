@@ -137,12 +137,11 @@ async def test_a_feature_that_the_strategy_lacks_is_named_with_those_that_have_i
 @asynchronous
 async def test_a_space_without_a_feasible_point_is_refused() -> None:
     spec = quadratic()
-    for low in (1.5, 1.6):
-        constraint = study_pb2.ParameterConstraint.Linear(
-            coefficients={"x": 1.0, "y": 1.0}, lower=low + 1.0
-        )
-        spec.parameter_constraints.add(linear=constraint)
-    with pytest.raises(EmptyFeasibleSetError, match=r"constraints\[0\]"):
+    total = {"x": 1.0, "y": 1.0}
+    Linear = study_pb2.ParameterConstraint.Linear
+    spec.parameter_constraints.add(linear=Linear(coefficients=total, lower=1.5))
+    spec.parameter_constraints.add(linear=Linear(coefficients=total, upper=0.5))
+    with pytest.raises(EmptyFeasibleSetError, match=r"constraints\[0\], constraints\[1\]"):
         await Service().create(spec)
 
 

@@ -317,6 +317,8 @@ class StoreContract:
         store.transact(lambda t: t.update_trial(trial_row(key, 2, state="COMPLETED")))
         counts = store.read(lambda t: t.count_trials(key))
         assert {state: n for state, n in counts.items() if n} == {"ACTIVE": 2, "COMPLETED": 1}
+        some = store.read(lambda t: t.count_trials(key, states=("ACTIVE", "FAILED")))
+        assert {state: n for state, n in some.items() if n} == {"ACTIVE": 2}
 
     # Events and measurements
 

@@ -183,10 +183,10 @@ class MemoryTransaction:
         )
         return list(islice(found, limit))
 
-    def count_trials(self, study_key: int) -> Mapping[str, int]:
+    def count_trials(self, study_key: int, *, states: Sequence[str] = ()) -> Mapping[str, int]:
         """See ``Transaction``."""
         rows = self._tables.trials.between((study_key,), (study_key + 1,))
-        return dict(Counter(row.state for row in rows))
+        return dict(Counter(row.state for row in rows if not states or row.state in states))
 
     # Events and measurements
 

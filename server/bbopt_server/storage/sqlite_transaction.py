@@ -177,10 +177,13 @@ class SqliteTransaction:
         found = self._connection.execute(_SELECT_TRIAL + where, values)
         return [_trial(each) for each in found]
 
-    def count_trials(self, study_key: int) -> Mapping[str, int]:
+    def count_trials(self, study_key: int, *, states: Sequence[str] = ()) -> Mapping[str, int]:
         """See ``Transaction``."""
-        query = "SELECT state, count(*) FROM trial WHERE study_key = ? GROUP BY state"
-        return dict(self._connection.execute(query, (study_key,)).fetchall())
+        where = "WHERE study_key = ?"
+        if states:
+            where += " AND state IN (" + ", ".join("?" * len(states)) + ")"
+        query = f"SELECT state, count(*) FROM trial {where} GROUP BY state"  # noqa: S608
+        return dict(self._connection.execute(query, (study_key, *states)).fetchall())
 
     # Events and measurements
 

@@ -190,8 +190,11 @@ class Transaction(Protocol):
         """List trials in order of number; ``states`` empty means all of them."""
         ...
 
-    def count_trials(self, study_key: int) -> Mapping[str, int]:
-        """Count trials by state; states without any may be missing."""
+    def count_trials(self, study_key: int, *, states: Sequence[str] = ()) -> Mapping[str, int]:
+        """Count trials by state; states without any may be missing.
+
+        ``states`` empty means all of them, which takes time in proportion to the study.
+        """
         ...
 
     def append_event(self, row: EventRow) -> None:

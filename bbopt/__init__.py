@@ -4,6 +4,7 @@ Importing this package is light (numpy at most). ``bbopt.Optimizer``, the in-pro
 ask-tell object, needs the engine (torch) and is loaded when it is first used.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from bbopt.problem import Budget, Metric, MetricKind, Noise, Problem
@@ -48,16 +49,15 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module attribute may be anything
     """Load the engine only when somebody asks for it."""
-    if name == "Optimizer":
-        try:
-            from bbopt.optimizer import Optimizer
-        except ModuleNotFoundError as error:
-            if error.name is not None and error.name.split(".")[0] == "bbopt":
-                raise
-            raise ModuleNotFoundError(
-                f"bbopt.Optimizer needs the engine ({error.name} is missing): "
-                "pip install 'bbopt[server]', or use bbopt_client with a server",
-                name=error.name,
-            ) from error
-        return Optimizer
-    raise AttributeError(f"module 'bbopt' has no attribute {name!r}")
+    if name != "Optimizer":
+        raise AttributeError(f"module 'bbopt' has no attribute {name!r}")
+    try:
+        return import_module("bbopt.optimizer").Optimizer
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.split(".")[0] == "bbopt":
+            raise
+        raise ModuleNotFoundError(
+            f"bbopt.Optimizer needs the engine ({error.name} is missing): "
+            "pip install 'bbopt[server]', or use bbopt_client with a server",
+            name=error.name,
+        ) from error

@@ -81,7 +81,9 @@ def _run(options: DemoOptions, console: Console) -> int:
             if options.with_random:
                 results.append(_tune(client, server, options, "random", RandomSpec(), console))
         write_report(options.out, results)
-    console.print(summarise(results, options.out), markup=False, highlight=False)
+    console.print(
+        summarise(results, options.out), markup=False, highlight=False, soft_wrap=True
+    )
     return 0
 
 
@@ -102,6 +104,7 @@ def _tune(
         f"maximise accuracy with model_bytes <= {MAX_BYTES:,.0f}",
         markup=False,
         highlight=False,
+        soft_wrap=True,
     )
     started = time.monotonic()
     with ProcessGroup() as workers:

@@ -25,23 +25,24 @@ class ProgressView:
         self._live = (
             Live(console=console, refresh_per_second=4) if console.is_terminal else None
         )
-        self._n_printed = 0
+        self._printed: set[int] = set()
 
     def update(self, trials: Sequence[Trial]) -> None:
         """Show the state of a study, given all of its trials."""
         if self._live is not None:
             self._live.update(self._table(trials))
             return
-        finished = sorted(
-            (trial for trial in trials if trial.state.is_final), key=lambda one: one.number
-        )
-        for trial in finished[self._n_printed :]:
-            self._console.print(_line(trial), markup=False, highlight=False)
-        self._n_printed = max(self._n_printed, len(finished))
+        for trial in sorted(trials, key=lambda one: one.number):
+            if trial.state.is_final and trial.number not in self._printed:
+                self._printed.add(trial.number)
+                self._say(_line(trial))
 
     def note(self, message: str) -> None:
         """Say something beside the table."""
-        self._console.print(message, markup=False, highlight=False, style="dim")
+        self._say(message)
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _table(self, trials: Sequence[Trial]) -> Table:
         n_final = sum(trial.state.is_final for trial in trials)

@@ -179,12 +179,15 @@ def test_a_server_that_never_answers_is_told_apart_from_none(
 
 
 def test_an_unreachable_server_is_named_with_what_to_do() -> None:
-    options = replace(FAST, first_contact_s=0.2)
+    options = replace(FAST, first_contact_s=0.2, deadline_s=5.0)
+    start = time.monotonic()
     with (
         Client("127.0.0.1:9", outbox=False, options=options) as client,
         pytest.raises(UnavailableError, match=r"127\.0\.0\.1:9.*`bbopt serve`"),
     ):
         client.server_info()
+
+    assert time.monotonic() - start < 2.5
 
 
 def test_a_first_call_gives_up_sooner_than_a_later_one(fake: FakeServer) -> None:

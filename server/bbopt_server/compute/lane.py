@@ -45,8 +45,8 @@ class Limits:
     """A job with a deadline gets at least this long before its process counts as hung."""
     deadline_factor: float = 3.0
     """It also gets this many times the time that its deadline left."""
-    unhurried_s: float = 600.0
-    """A job without a deadline gets this."""
+    unhurried_s: float = 120.0
+    """A job without a deadline gets this; everything else in the lane waits as long."""
     n_waiting: int = 256
 
     def of_job(self, time_left_s: float | None) -> float:

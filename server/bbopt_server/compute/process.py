@@ -23,6 +23,7 @@ from bbopt_server.compute.desk import Desk
 from bbopt_server.compute.failures import NOT_INSTALLED
 from bbopt_server.compute.frames import FrameError, frame, receive_frame
 from bbopt_server.compute.hot import Builder, HotStudies, Meter
+from bbopt_server.telemetry.logs import configure_logs
 
 EXIT_LOST_STEP = 65
 EXIT_NOT_INSTALLED = 69
@@ -53,9 +54,8 @@ def main(arguments: Sequence[str], load: Callable[[str], Engine]) -> int:
         The exit status.
     """
     options = _parser().parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s compute[%(process)d] %(message)s"
-    )
+    configure_logs("info")
+    logging.captureWarnings(True)
     # Whoever stops the front's process group or its control group means the front: it
     # decides when to close the socket.
     for each in (signal.SIGINT, signal.SIGTERM):

@@ -329,7 +329,7 @@ def test_a_job_far_beyond_its_deadline_counts_as_hung() -> None:
     limits = Limits()
     assert limits.of_job(1.0) == 30.0
     assert limits.of_job(20.0) == 60.0
-    assert limits.of_job(None) == 600.0
+    assert limits.of_job(None) == 120.0
 
 
 def test_a_job_that_loses_two_processes_fails(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class FitSettings:
     gradient_tolerance: float = 0.02
     """Largest entry of the projected gradient, in nats per unit of log hyperparameter."""
     value_tolerance: float = 1e-2
-    """Nats; a warm start ends after two improvements in a row below this."""
+    """Nats; a warm start ends after an improvement below this."""
     relative_tolerance: float = 2e-7
     """Of the value; a cold start ends after an improvement below this."""
 
@@ -130,6 +130,7 @@ def _climb_together(
             settings.max_iterations_warm,
             settings.gradient_tolerance,
             settings.value_tolerance,
+            patience=1,
             prune_at=(),
         ),
     )

@@ -61,7 +61,8 @@ class MapObjective:
         self._features = features
         self._y = y
         self._targets = torch.stack([y, torch.ones_like(y)], dim=-1)  # (n, 2)
-        self._priors = priors
+        self._n_length_scales = priors.n_length_scales
+        self._log_prior = priors.packed().log_density
         self._group = group.numpy()
         self._is_grouped = len(group) != priors.n_length_scales
         self._known = noise_variances
@@ -79,7 +80,7 @@ class MapObjective:
             Values in nats, ``(R,)``, and gradients, ``(R, G + 2)``; ``(-inf, 0)`` where the
             covariance cannot be factorized.
         """
-        g = self._priors.n_length_scales
+        g = self._n_length_scales
         n = len(self._y)
         hyper = np.exp(thetas)
         noise, output_scale = self._tensor(hyper[:, g]), self._tensor(hyper[:, g + 1])
@@ -154,6 +155,6 @@ class MapObjective:
             summed[:, -2:] = gradients[:, -2:]
             gradients = summed
         is_good = is_factorized & np.isfinite(values) & np.isfinite(gradients).all(axis=1)
-        prior, prior_gradient = self._priors.log_density(thetas)
+        prior, prior_gradient = self._log_prior(thetas)
         values = np.where(is_good, values + prior, -np.inf)
         return values, np.where(is_good[:, None], gradients + prior_gradient, 0.0)

@@ -82,6 +82,24 @@ class FixedNoise:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedPriors:
+    """Independent normals for the entries of ``theta``, as vectors of shape ``(G + 2,)``."""
+
+    center: Array
+    root_precision: Array
+    """One over sigma; zero where there is no prior."""
+    jacobian: Array
+    """1 where the density is that of ``exp(theta)``, else 0."""
+    constant: float
+
+    def log_density(self, theta: Array) -> tuple[Array, Array]:
+        """Return the log density and its gradient; see ``HyperPriors.log_density``."""
+        z = (theta - self.center) * self.root_precision
+        value = -0.5 * (z * z).sum(-1) - theta @ self.jacobian + self.constant
+        return value, -z * self.root_precision - self.jacobian
+
+
+@dataclass(frozen=True, slots=True)
 class HyperPriors:
     """The priors and bounds for a model with ``n_length_scales`` length scales."""
 
@@ -141,6 +159,24 @@ class HyperPriors:
         margin = np.minimum(math.log(1.5), 0.5 * (upper - lower))
         return np.clip(theta, lower + margin, upper - margin)
 
+    def packed(self) -> "PackedPriors":
+        """Return the same density as a few vectors, for callers that evaluate it often."""
+        g = self.n_length_scales
+        priors = [self.length_scale_prior] * g
+        noise = self.noise.prior if isinstance(self.noise, LearnedNoise) else None
+        parts = [*priors, noise, self.output_scale]
+        used = [part for part in parts if part is not None]
+        return PackedPriors(
+            center=np.array([0.0 if part is None else part.mu for part in parts]),
+            root_precision=np.array(
+                [0.0 if part is None else 1.0 / part.sigma for part in parts]
+            ),
+            jacobian=np.array(
+                [1.0 if part is not None and part.has_jacobian else 0.0 for part in parts]
+            ),
+            constant=-sum(math.log(part.sigma) + HALF_LOG_2PI for part in used),
+        )
+
     def log_density(self, theta: Array) -> tuple[Array, Array]:
         """Return the log prior density of ``theta`` and its gradient.
 
@@ -151,12 +187,4 @@ class HyperPriors:
             The values, ``(...)`` (a fixed noise contributes nothing), and the gradient,
             ``(..., G + 2)``.
         """
-        g = self.n_length_scales
-        gradient = np.zeros_like(theta)
-        value, gradient[..., :g] = self.length_scale_prior.log_density(theta[..., :g])
-        scale_value, gradient[..., g + 1 :] = self.output_scale.log_density(theta[..., g + 1 :])
-        value = value + scale_value
-        if isinstance(self.noise, LearnedNoise):
-            noise_value, noise_gradient = self.noise.prior.log_density(theta[..., g : g + 1])
-            value, gradient[..., g : g + 1] = value + noise_value, noise_gradient
-        return value, gradient
+        return self.packed().log_density(theta)

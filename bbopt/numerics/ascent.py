@@ -34,7 +34,8 @@ class AscentSettings:
     gradient_tolerance: float = 1e-2
     """Nats per length scale."""
     value_tolerance: float = 1e-3
-    """A row stops after two improvements in a row below this."""
+    """A row stops after ``patience`` improvements in a row below this."""
+    patience: int = 2
     prune_at: tuple[tuple[int, float], ...] = (
         (4, 6.0),
         (8, 2.0),
@@ -153,7 +154,7 @@ def ascend(
     )
     rows.aim()
     for iteration in range(settings.max_iterations):
-        alive = (rows.slack > settings.gradient_tolerance) & (rows.stalls < 2)
+        alive = (rows.slack > settings.gradient_tolerance) & (rows.stalls < settings.patience)
         alive &= np.isfinite(rows.f)
         if iteration in prune_at:
             alive &= rows.f <= best_f.min() + prune_at[iteration]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bbopt.acquisition import Acquisition
 from bbopt.numerics.ascent import AscentSettings, ascend
 from bbopt.search.candidates import (
+    SEPARATION,
     choose_starts,
     is_taken,
     local_candidates,
@@ -35,6 +36,8 @@ JITTER: Final = 0.02
 N_JITTERED: Final = 64
 N_ALTERNATIONS: Final = 6
 """Rounds of discrete moves and ascents in a mixed space."""
+OPTIMUM_SEPARATION: Final = 0.01
+"""Ascents that end closer than this climbed the same hill: one warm start is enough for it."""
 SCALE_BOUNDS: Final = (0.02, 20.0)
 
 
@@ -58,7 +61,7 @@ class SearchSettings:
     @classmethod
     def small(cls) -> "SearchSettings":
         """Return what is enough when the optima of the previous ask are warm starts."""
-        return cls(n_spread=192, n_local=64, n_starts=3)
+        return cls(n_spread=256, n_local=64, n_starts=4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Found:
     value: float
     """Its acquisition value."""
     optima: Array
-    """Where the ascents ended, best first, shape ``(k, D)``."""
+    """Where the ascents ended, best first, one row per hill, shape ``(k, D)``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +249,7 @@ class _Search:
         rows = np.concatenate([X, candidates])
         all_values = np.concatenate([found, values])
         order = np.argsort(-all_values, kind="stable")
-        optima = X[np.argsort(-found, kind="stable")]
+        optima, _ = _distinct(X, found, OPTIMUM_SEPARATION)
         result = self._first_free(rows[order], all_values[order], optima)
         top = rows[order[0]]
         if result is not None and result.x is not top and not _is_same(result.x, top):
@@ -380,11 +383,11 @@ def _is_same(a: Array, b: Array) -> bool:
     return bool(is_taken(a[None], b[None])[0])
 
 
-def _distinct(X: Array, values: Array) -> tuple[Array, Array]:
-    """Drop rows that repeat a better one."""
+def _distinct(X: Array, values: Array, separation: float = SEPARATION) -> tuple[Array, Array]:
+    """Sort rows, best first, and drop those within ``separation`` of a better one."""
     order = np.argsort(-values, kind="stable")
     keep: list[int] = []
     for index in order:
-        if not is_taken(X[index][None], X[keep])[0]:
+        if not keep or np.abs(X[keep] - X[index]).max(axis=1).min() >= separation:
             keep.append(int(index))
     return X[keep], values[keep]

@@ -47,6 +47,7 @@ def test_the_value_is_the_dense_formula(kernel: Kernel) -> None:
     features, y, group, variances = problem(12, 2, known=True)
     priors = HyperPriors(2)
     theta = np.array([-0.5, 0.3, -3.0, 0.4])
+    assert variances is not None
     z = features.numpy() * np.exp(-theta[:2])
     s = ((z[:, None] - z[None]) ** 2).sum(-1)
     t = np.sqrt(5.0 * s)

@@ -66,7 +66,8 @@ def dense_covariance(e: int, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     base = MaternKernel(nu=2.5) if KERNELS[e] is Kernel.MATERN52 else RBFKernel()
     base.lengthscale = 1.0
     scales = THETA[e, :D].exp()
-    return THETA[e, 4].exp() * base(a / scales, b / scales).to_dense().detach()
+    correlation: torch.Tensor = base(a / scales, b / scales).to_dense().detach()
+    return THETA[e, 4].exp() * correlation
 
 
 @pytest.mark.parametrize("known", [0.0, 0.05])

@@ -31,7 +31,7 @@ def naive_half_rank(y: Array) -> Array:
             for v in y
         ]
     )
-    return (w - w.mean()) / w.std(ddof=1)
+    return np.asarray((w - w.mean()) / w.std(ddof=1))
 
 
 @pytest.mark.parametrize("n", [3, 4, 5, 20, 51])

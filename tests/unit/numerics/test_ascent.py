@@ -173,7 +173,7 @@ def test_a_polytope_is_never_left_and_its_best_corner_is_found() -> None:
     result = ascend_in_polytope(evaluate, starts, space.project)
     every = np.concatenate(seen)
     assert (every @ space.halfspaces[0][0] <= 1.0 + 1e-9).all()
-    assert np.abs(every @ space.equality[0] - 0.9).max() < 1e-9
+    assert np.abs(every @ np.array([0.0, 1.0, 1.0]) - 0.9).max() < 1e-9
     # Brute force over the two free coordinates.
     a, b = np.meshgrid(np.linspace(0, 1, 801), np.linspace(0, 1, 801))
     grid = np.stack([a.ravel(), b.ravel(), 0.9 - b.ravel()], axis=1)
@@ -185,8 +185,9 @@ def test_a_curved_top_inside_a_polytope_is_found_from_every_start() -> None:
     space = FakeSpace((continuous(),) * 4, halfspaces=[(np.ones(4), 1.5)])
     target = np.array([0.9, 0.8, 0.1, 0.2])
     starts = space.sample(stream(1, "polytope"), 5)
+    goal = quadratic(4, target, 30.0)
     result = ascend_in_polytope(
-        quadratic(4, target, 30.0), starts, space.project, settings=PATIENT
+        lambda X: goal(X, np.arange(len(X))), starts, space.project, settings=PATIENT
     )
     best = result.values.max()
     np.testing.assert_allclose(result.values, best, atol=1e-5)

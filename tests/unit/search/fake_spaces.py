@@ -96,26 +96,30 @@ class FakeSpace:
 
     def project(self, X: Array) -> Array:
         """Dykstra's algorithm over the cube, the halfspaces and the equality."""
-        sets = [lambda v: np.clip(v, 0.0, 1.0)]
-        for normal, offset in self.halfspaces:
-            sets.append(
-                lambda v, a=normal, b=offset: (
-                    v - np.maximum(v @ a - b, 0.0)[:, None] * a / (a @ a)
-                )
-            )
-        if self.equality is not None:
-            a, b = self.equality
-            sets.append(lambda v: v - (v @ a - b)[:, None] * a / (a @ a))
         x = np.array(X, dtype=np.float64)
-        if len(sets) == 1:
-            return sets[0](x)
-        corrections = [np.zeros_like(x) for _ in sets]
+        if self.polytope is None:
+            return np.clip(x, 0.0, 1.0)
+        corrections = np.zeros((len(self.halfspaces) + 2, *x.shape))
         for _ in range(300):
-            for i, onto in enumerate(sets):
+            for i in range(len(corrections)):
                 shifted = x + corrections[i]
-                x = onto(shifted)
+                x = self._onto(i, shifted)
                 corrections[i] = shifted - x
         return x
+
+    def _onto(self, i: int, v: Array) -> Array:
+        """Project on one of the sets."""
+        if i == 0:
+            return np.clip(v, 0.0, 1.0)
+        if i <= len(self.halfspaces):
+            normal, offset = self.halfspaces[i - 1]
+            excess = np.maximum(v @ normal - offset, 0.0)
+        elif self.equality is not None:
+            normal, offset = self.equality
+            excess = v @ normal - offset
+        else:
+            return v
+        return np.asarray(v - excess[:, None] * normal / (normal @ normal))
 
     def neighbours(self, x: Array, *, reach: int = 1) -> Array:
         rows = []

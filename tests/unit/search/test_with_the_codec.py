@@ -11,34 +11,35 @@ from bbopt.search import Found, SearchSettings, maximise
 from bbopt.space import Bool, Categorical, Exclude, Float, Int, Linear, Ordinal, Simplex, Space
 from bbopt.space.codec import Codec
 from bbopt.space.conditions import Equals
+from bbopt.space.parameters import Scale
 
 SPACES = {
     "mixed, conditional": Space(
-        [
-            Float("lr", 1e-5, 1.0, scale="log"),
+        (
+            Float("lr", 1e-5, 1.0, scale=Scale.LOG),
             Int("layers", 1, 12),
-            Int("width", 8, 4096, scale="log"),
-            Categorical("optimizer", ["sgd", "adam", "lion"]),
+            Int("width", 8, 4096, scale=Scale.LOG),
+            Categorical("optimizer", ("sgd", "adam", "lion")),
             Float("momentum", 0.0, 0.99, active_if=Equals("optimizer", ("sgd",))),
             Bool("nesterov"),
-            Ordinal("batch", [16, 32, 64, 128]),
+            Ordinal("batch", (16, 32, 64, 128)),
             Float("angle", 0.0, 360.0, periodic=True),
-        ]
+        )
     ),
     "linear": Space(
-        [Float("a", 0.0, 2.0), Float("b", -1.0, 1.0), Float("c", 0.0, 1.0), Int("k", 0, 3)],
-        constraints=[
+        (Float("a", 0.0, 2.0), Float("b", -1.0, 1.0), Float("c", 0.0, 1.0), Int("k", 0, 3)),
+        constraints=(
             Linear({"a": 1.0, "b": 2.0}, upper=1.0),
             Linear({"c": 1.0, "k": 0.5}, upper=1.6),
-        ],
+        ),
     ),
     "simplex": Space(
-        [Float(name, 0.0, 1.0) for name in "wxyz"],
-        constraints=[Simplex(["w", "x", "y", "z"], total=1.0)],
+        tuple(Float(name, 0.0, 1.0) for name in "wxyz"),
+        constraints=(Simplex(("w", "x", "y", "z"), total=1.0),),
     ),
     "excluded": Space(
-        [Float("x", 0.0, 1.0), Categorical("c", ["p", "q", "r"])],
-        constraints=[Exclude([Equals("c", ("q",))])],
+        (Float("x", 0.0, 1.0), Categorical("c", ("p", "q", "r"))),
+        constraints=(Exclude((Equals("c", ("q",)),)),),
     ),
 }
 

@@ -1,0 +1,153 @@
+"""``bbopt demo`` as a person runs it: to its end, interrupted, and with its server killed."""
+
+import asyncio
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bbopt.optimizer import Mismatch, replay
+from bbopt.rpc.log import event_from_message
+from bbopt.rpc.study import study_spec_from_message
+from bbopt.rpc.v1 import study_pb2
+from bbopt.rpc.v1.log_pb2 import LogEvent
+from bbopt.trial import Asked
+from bbopt_server.storage import open_store
+
+DEMO = [sys.executable, "-m", "bbopt_client.cli", "demo"]
+
+
+@contextmanager
+def demo(out: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a demo; whatever it leaves behind is ended with it."""
+    process = subprocess.Popen(  # noqa: S603 - the command under test
+        [*DEMO, "--out", str(out), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"NO_COLOR": "1"},
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(30)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def processes_of(out: Path) -> list[psutil.Process]:
+    """Find every process whose command line names the demo's directory."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        words = process.info["cmdline"] or []
+        is_ours = any(str(out) in word for word in words) and "demo" not in words
+        if is_ours and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def wait_until_finished_trials(process: subprocess.Popen[str], n_trials: int) -> None:
+    assert process.stdout is not None
+    seen = 0
+    for line in process.stdout:
+        seen += bool(re.match(r"\s+\d+ (completed|infeasible)", line))
+        if seen >= n_trials:
+            return
+    pytest.fail("the demo ended too early")
+
+
+def test_a_small_demo_reports_what_it_found(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    with demo(out, "--trials", "4", "--workers", "2", "--seed", "3") as process:
+        text, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, text
+    assert re.search(r"feasible \d of 4 trials", text)
+    assert "random   search with the same budget" in text
+    rows = table(out)
+    assert [(row["study"], row["number"]) for row in rows] == [
+        (study, str(number)) for study in ("tuned", "random") for number in (1, 2, 3, 4)
+    ]
+    assert all(float(row["model_bytes"]) > 0 for row in rows)
+    assert (out / "history.html").read_text("utf-8").count("<circle") == 8
+    assert processes_of(out) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_nothing_running(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "demo"
+    with demo(out, "--trials", "30", "--workers", "2") as process:
+        wait_until_finished_trials(process, 1)
+        assert processes_of(out)
+        process.send_signal(number)
+        assert process.wait(60) == 130
+    deadline = time.monotonic() + 10
+    while processes_of(out) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert processes_of(out) == []
+
+
+def test_a_killed_server_comes_back_and_its_workers_carry_on(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    with demo(out, "--trials", "14", "--workers", "2", "--no-random") as process:
+        wait_until_finished_trials(process, 3)
+        (server,) = (p for p in processes_of(out) if "bbopt_server" in p.cmdline())
+        before = acknowledged(out)
+        os.kill(server.pid, signal.SIGKILL)
+        text, _ = process.communicate(timeout=110)
+    assert process.returncode == 0, text
+    rows = {int(row["number"]): row for row in table(out)}
+    assert sorted(rows) == list(range(1, 15))
+    assert all(row["state"] == "completed" for row in rows.values())
+    after = acknowledged(out)
+    assert before.items() <= after.items()
+    assert after.keys() == rows.keys()
+    for number, accuracy in after.items():
+        assert f"{float(rows[number]['accuracy']):.6g}" == accuracy
+    n_by_model, mismatches = asyncio.run(replay_from(out / "studies.db"))
+    assert n_by_model >= 2
+    assert mismatches == []
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    with (out / "trials.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def acknowledged(out: Path) -> dict[int, str]:
+    """Read what workers logged once the server had it: a trial's number and its accuracy."""
+    logs = "".join(path.read_text("utf-8") for path in out.glob("tuned-worker-*.log"))
+    lines = re.findall(r"^trial (\d+) completed: accuracy=([^,]+),", logs, re.MULTILINE)
+    return {int(number): accuracy for number, accuracy in lines}
+
+
+async def replay_from(db: Path) -> tuple[int, list[Mismatch]]:
+    """Compute the stored study's suggestions again from its log alone."""
+    store = open_store(str(db))
+    try:
+        (row,) = await store.read(lambda tx: tx.studies("default"))
+        stored = await store.read(lambda tx: tx.events(row.key, limit=10_000))
+    finally:
+        await store.close()
+    spec = study_spec_from_message(study_pb2.StudySpec.FromString(row.spec))
+    events = [event_from_message(LogEvent.FromString(event.payload)) for event in stored]
+    n_by_model = sum(
+        trial.provenance.generator == "gp"
+        for event in events
+        if isinstance(event, Asked)
+        for trial in event.trials
+    )
+    return n_by_model, replay(spec.problem, spec.strategy, spec.seed, events)

@@ -28,7 +28,7 @@ from bbopt.space.constraints import Exclude, Linear, Simplex, as_linear
 from bbopt.space.feasibility import tolerance
 from bbopt.space.grid import FloatArray
 from bbopt.space.parameters import Fixed, Float, Int, Parameter
-from bbopt.space.polytope import Polytope, polytope_of, project
+from bbopt.space.polytope import Polytope, is_straight, polytope_of, project
 from bbopt.space.sampling import PolytopeSampler, sample_feasible
 from bbopt.space.space import Space
 
@@ -91,6 +91,14 @@ class Codec:
     def has_constraints(self) -> bool:
         """Whether some points of the cube are not allowed."""
         return bool(self.space.constraints)
+
+    @property
+    def has_only_polytope(self) -> bool:
+        """Whether the polytope says all that the constraints do."""
+        names = {name for linear in self.linear for name in linear.coefficients}
+        return not self.exclusions and all(
+            is_straight(self.space.parameter(name)) for name in names
+        )
 
     def encode(self, parameters: Mapping[str, ParamValue]) -> FloatArray:
         """Return the canonical row ``(D,)`` of a point in user units.

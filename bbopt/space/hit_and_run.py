@@ -14,9 +14,13 @@ from bbopt.errors import EmptyFeasibleSetError
 from bbopt.space.grid import FloatArray
 from bbopt.space.polytope import Polytope
 
-N_WALKS = 512
-"""Walks that are kept to start draws from."""
+N_WALKS = 128
+"""Walks side by side; more draws than this are later points of the same walks."""
 N_ROUNDINGS = 4
+MOST_STEPS = 200
+"""Between two points that count as independent. Enough for about 100 dimensions; beyond,
+draws lean towards where the walks began.
+"""
 FLAT = 1e-9
 """A body thinner than this in some direction has none of it there."""
 
@@ -56,8 +60,13 @@ class HitAndRun:
 
     def draw(self, rng: np.random.Generator, n: int) -> FloatArray:
         """Return ``n`` points ``(n, d)``."""
-        z = self._walks[rng.integers(len(self._walks), size=n)]
-        z = self._walked(z, rng, 10 + 2 * self.n_free)
+        z = self._walks[rng.integers(len(self._walks), size=min(n, N_WALKS))]
+        n_steps = min(10 + 2 * self.n_free, MOST_STEPS)
+        points = []
+        for _ in range(0, n, N_WALKS):
+            z = self._walked(z, rng, n_steps)
+            points.append(z)
+        z = np.concatenate([*points, np.empty((0, self.n_free))])[:n]
         return np.clip(self._centre + z @ self._directions.T, 0.0, 1.0)
 
     def _warm_up(self) -> FloatArray:
@@ -66,15 +75,20 @@ class HitAndRun:
         z = np.zeros((N_WALKS, self.n_free))
         if self.n_free == 0:
             return z
+        n_steps = min(20 + self.n_free, MOST_STEPS)
         for _ in range(N_ROUNDINGS):
-            z = self._walked(z, rng, 20 + 5 * self.n_free)
-            spread = np.cov(z, rowvar=False).reshape(self.n_free, self.n_free)
-            values, vectors = np.linalg.eigh(spread)
+            z = self._walked(z, rng, n_steps)
+            cloud = [z]
+            while len(cloud) * N_WALKS < 4 * self.n_free:
+                cloud.append(self._walked(cloud[-1], rng, 10))
+            spread = np.cov(np.concatenate(cloud), rowvar=False)
+            values, vectors = np.linalg.eigh(spread.reshape(self.n_free, self.n_free))
             stretch = vectors * np.sqrt(np.maximum(values, 1e-12 * values.max()))
             self._directions = self._directions @ stretch
             self._G = self._G @ stretch
-            z = z @ np.linalg.inv(stretch).T
-        return self._walked(z, rng, 50 + 10 * self.n_free)
+            z = np.linalg.solve(stretch, cloud[-1].T).T
+        # Once, and long: draws start from these ends and inherit how evenly they are spread.
+        return self._walked(z, rng, min(100 + self.n_free**2, 5 * MOST_STEPS))
 
     def _walked(self, z: FloatArray, rng: np.random.Generator, n_steps: int) -> FloatArray:
         """Take steps: each to a uniform point of the chord along a random direction."""

@@ -72,13 +72,16 @@ def sample_feasible(
     """
     found: list[FloatArray] = []
     n_found = n_drawn = 0
+    # Where the sampler meets every constraint, nothing is rejected but rounding.
+    n_spare = 1 if codec.has_only_polytope else 2
     while n_found < n:
-        X = rng.random((min(max(2 * (n - n_found), 64), 4096), codec.dim))
+        n_rows = min(max(n_spare * (n - n_found), 64 * (n_spare - 1)), 4096)
+        X = rng.random((n_rows, codec.dim))
         if sampler is not None:
             sampler.fill(X, rng)
         X = codec.snap(X)
         X = X[codec.is_feasible(X)]
-        n_drawn += max(2 * (n - n_found), 64)
+        n_drawn += n_rows
         n_found += len(X)
         found.append(X)
         if n_drawn >= N_PROBES and n_found < HOPELESS * n_drawn and n_found < n:

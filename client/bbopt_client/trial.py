@@ -310,6 +310,8 @@ class Trial:
 
     def receive(self, directive: Directive, reason: str) -> None:
         """Take an order; one that ends the hold is not taken back."""
+        if self._state.is_final:
+            return  # A heartbeat that crossed our own tell.
         if not self._directive.is_final:
             self._directive, self._directive_reason = directive, reason
         if directive.is_final:

@@ -274,3 +274,12 @@ def test_a_cancelled_trial_stays_cancelled(study: Study) -> None:
 
     assert trial.directive is Directive.CANCEL
     assert not trial.is_held
+
+
+def test_an_order_that_crossed_the_tell_changes_nothing(study: Study) -> None:
+    (trial,) = study.ask()
+    trial.tell(0.5)
+
+    trial.receive(Directive.CANCEL, "the trial is finished")
+
+    assert trial.directive is Directive.NONE

@@ -168,7 +168,8 @@ class RefitSchedule:
     growth: float = 0.02
     """Beyond that, refit when the data have grown by this fraction."""
     cold_every: int = 10
-    """Start cold as well whenever the number of observations passes a multiple of this."""
+    """Start cold as well whenever the number of observations passes a multiple of this; ten times
+    as rarely beyond ``every_tell_until``, where modes are few and cold fits take long."""
 
     def __post_init__(self) -> None:
         """Refuse a schedule that never or always fires by accident."""
@@ -185,4 +186,5 @@ class RefitSchedule:
 
     def is_cold_due(self, n: int, n_fitted: int) -> bool:
         """Say whether a refit at ``n`` should also start cold."""
-        return n_fitted < 1 or n // self.cold_every > n_fitted // self.cold_every
+        every = self.cold_every * (1 if n <= self.every_tell_until else 10)
+        return n_fitted < 1 or n // every > n_fitted // every

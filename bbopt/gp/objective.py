@@ -60,7 +60,7 @@ class MapObjective:
         self.kernels = kernels
         self._features = features
         self._y = y
-        self._targets = torch.stack([y, torch.ones_like(y)], dim=-1)  # (n, 2)
+        self._targets = torch.stack([y, torch.ones_like(y)])  # (2, n)
         self._n_length_scales = priors.n_length_scales
         self._log_prior = priors.packed().log_density
         self._group = group.numpy()
@@ -99,10 +99,10 @@ class MapObjective:
         lower, info = torch.linalg.cholesky_ex(covariance)
 
         inverse = torch.cholesky_inverse(lower)
-        solved = inverse @ self._targets  # (R, n, 2): K^-1 y, K^-1 1
-        sums = solved.sum(1)
+        solved = self._targets @ inverse  # (R, 2, n): K^-1 y, K^-1 1
+        sums = solved.sum(2)
         mean = (sums[:, 0] / sums[:, 1])[:, None]
-        alpha = solved[:, :, 0] - mean * solved[:, :, 1]  # (R, n)
+        alpha = solved[:, 0] - mean * solved[:, 1]  # (R, n)
         fit = ((self._y - mean) * alpha).sum(1)
         log_determinant = 2.0 * lower.diagonal(dim1=-2, dim2=-1).log().sum(1)
         value = -0.5 * (fit + log_determinant + n * LOG_2PI)
@@ -111,8 +111,8 @@ class MapObjective:
         noise_part = 0.5 * noise * curvature.sum(1)
         # tr((a a' - K^-1) K_f) with K_f = K - noise, so no further n^2 pass is needed.
         scale_part = 0.5 * (fit - n - (curvature * diagonal).sum(1))
-        weights = torch.baddbmm(inverse, alpha[:, :, None], alpha[:, None, :], beta=-1.0)
-        feature_part = self._by_feature(weights.mul_(derivative), z)
+        weights = torch.addcmul(inverse, alpha[:, :, None], alpha[:, None, :], value=-1.0)
+        feature_part = self._by_feature(weights.mul_(derivative), z.mT)
         parts = [value[:, None], feature_part, noise_part[:, None], scale_part[:, None]]
         packed = torch.cat(parts, dim=1).cpu().numpy()
         return self._with_prior(thetas, packed, info.cpu().numpy() == 0)
@@ -137,13 +137,17 @@ class MapObjective:
         return torch.from_numpy(array).to(self._features.device)
 
     def _by_feature(self, weights: Tensor, z: Tensor) -> Tensor:
-        """Return ``0.5 tr(W dK/dlog l)`` per feature, ``(R, F)``.
+        """Return the derivative of the log likelihood by each feature's log scale, ``(R, F)``.
 
-        With ``dK_ij / dlog l = -2 k'(s_ij) (z_if - z_jf)^2`` and
+        It is ``0.5 tr((a a' - K^-1) dK)`` with ``dK_ij = -2 k'(s_ij) (z_if - z_jf)^2``, and
         ``sum_ij W_ij (z_if - z_jf)^2 = 2 (sum_i z_if^2 W_i. - z_f' W z_f)``.
+
+        Args:
+            weights: ``W = (K^-1 - a a') k'``, elementwise, shape ``(R, n, n)``.
+            z: Scaled features as rows, shape ``(R, F, n)``.
         """
-        rows = weights.sum(2, keepdim=True)
-        return (z * torch.baddbmm(z * rows, weights, z, beta=-2.0, alpha=2.0)).sum(1)
+        product = torch.bmm(z, weights)
+        return torch.sub(z * weights.sum(2)[:, None, :], product).mul_(z).sum(2).mul_(2.0)
 
     def _with_prior(
         self, thetas: Array, packed: Array, is_factorized: NDArray[np.bool_]

@@ -103,3 +103,9 @@ def test_every_tenth_observation_is_also_fitted_cold_even_if_the_count_jumps_ove
     assert schedule.is_cold_due(23, 17)
     assert not schedule.is_cold_due(29, 21)
     assert schedule.is_cold_due(3, 0)
+
+
+def test_large_data_are_fitted_cold_every_hundredth_observation() -> None:
+    schedule = RefitSchedule()
+    assert not schedule.is_cold_due(520, 508)
+    assert schedule.is_cold_due(601, 590)

@@ -58,8 +58,13 @@ class Trial:
         self.study = study
         self.number: int = snapshot.number
         self.name: str = message.name
-        self.parameters: Mapping[str, ParamValue] = MappingProxyType(dict(snapshot.parameters))
-        """In user units; what is not active at this point is absent."""
+        # A map on the wire has no order; the space has one.
+        values = snapshot.parameters
+        names = [name for name in study.problem.space.names if name in values]
+        self.parameters: Mapping[str, ParamValue] = MappingProxyType(
+            {name: values[name] for name in names}
+        )
+        """In user units, in the order of the space; what is not active here is absent."""
         self.provenance: Provenance = snapshot.provenance
         self.attempt: int = snapshot.attempt
         self._message = message

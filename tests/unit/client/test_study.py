@@ -629,3 +629,9 @@ def test_columns_with_clashing_names_are_told_apart(client: Client) -> None:
 
     assert {"parameter.state", "metric.worker", "x"} <= set(record)
     assert record["state"] == "active"
+
+
+def test_parameters_come_in_the_order_of_the_space(rich: Study) -> None:
+    trial = rich.enqueue({"kind": "a", "n": 3, "x": 0.5})
+
+    assert list(trial.parameters) == ["x", "n", "kind"]

@@ -88,6 +88,13 @@ def test_a_watch_stream_follows_over_sockets(caller: Caller) -> None:
     stream.cancel()
 
 
+def test_a_stream_of_a_study_that_is_not_there_is_refused(caller: Caller) -> None:
+    request = pb.WatchStudyRequest(name=f"{PARENT}/studies/none")
+    with pytest.raises(grpc.RpcError) as caught:
+        next(caller.optimization.WatchStudy(request, timeout=10.0))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
 def test_the_server_says_what_it_is(caller: Caller) -> None:
     info = caller.call(caller.optimization.GetServerInfo, pb.GetServerInfoRequest())
     assert info.api_versions == ["bbopt.rpc.v1"]

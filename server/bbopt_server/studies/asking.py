@@ -15,6 +15,7 @@ from bbopt_server.studies.leasing import LeaseTerms, take
 from bbopt_server.studies.ledger import HELD, OPEN, UNCOUNTED, Effects, Ledger, find_study
 from bbopt_server.studies.outside import Outside
 from bbopt_server.studies.records import (
+    has_state,
     new_trial_to_bytes,
     state_reason_code,
     trial_labels_to_bytes,
@@ -203,20 +204,16 @@ def commit_points(
     if row.state != "ACTIVE":
         return [Answered(each.call.encode(closed_answer(row))) for each in callers]
     is_stale = outdated(tx, row, points)
-    if (
-        points.suggestions
-        and is_stale is not None
-        and (not may_be_stale or is_stale == "asked")
-    ):
+    if points.suggestions and is_stale is not None and (not may_be_stale or is_stale == MOVED):
         return Stale()
     stored = [_stored_or_error(tx, each) for each in callers]
     if all(each is not None for each in stored):
         return [each for each in stored if each is not None]
     ledger = Ledger(tx, row, outside, effects)
     stock = _stock(ledger, points)
+    # Looked up again one by one: a repetition may wait beside the call that it repeats.
     outcomes: list[Answered | MustWait | BboptError] = [
-        already if already is not None else _serve(ledger, caller, stock)
-        for already, caller in zip(stored, callers, strict=True)
+        _stored_or_error(tx, caller) or _serve(ledger, caller, stock) for caller in callers
     ]
     for trial in stock.fresh:
         _leave_waiting(ledger, trial)
@@ -236,20 +233,22 @@ def outdated(tx: Transaction, row: StudyRow, points: Points) -> str | None:
     """Name the kind of event that happened since the points were computed and that they
     ought to have seen; ``None`` if they are up to date.
 
-    An ``Asked`` with a state wins over everything: the points continue from an older one.
+    ``MOVED`` wins over everything. A fallback's points are only more pending ones.
     """
     if points.revision >= row.revision:
         return None
     found = None
     for event in tx.events(row.key, after_revision=points.revision):
-        if event.kind == "asked":
-            return "asked"
+        if event.kind == "asked" and has_state(event.payload):
+            return MOVED
         if event.kind in _LEARNED_FROM:
             found = event.kind
     return found
 
 
-_LEARNED_FROM = frozenset({"told", "amended", "enqueued"})
+_LEARNED_FROM = frozenset({"told", "amended", "enqueued", "asked"})
+MOVED = "moved"
+"""The strategy moved on from the state that points continue."""
 
 
 def _create(ledger: Ledger, points: Points) -> list[TrialRow]:

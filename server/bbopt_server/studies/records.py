@@ -40,6 +40,11 @@ def event_to_bytes(event: Event | StudyChanged) -> tuple[str, bytes]:
     return kind, message.SerializeToString(deterministic=True)
 
 
+def has_state(asked: bytes) -> bool:
+    """Say whether an ``asked`` event moved the strategy."""
+    return log_pb2.LogEvent.FromString(asked).asked.HasField("state")
+
+
 def new_trial_to_bytes(trial: NewTrial) -> bytes:
     """Serialise a trial as it was created."""
     return new_trial_to_message(trial).SerializeToString(deterministic=True)

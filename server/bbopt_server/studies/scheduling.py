@@ -235,12 +235,13 @@ def _next_batch(study: _Study) -> list[_Waiting]:
     """Take the asks that the next job serves: all that wait, up to the limit of one ask."""
     waiting = [each for each in study.waiting if each.is_open]
     batch: list[_Waiting] = []
-    while waiting and (
-        not batch
-        or sum(each.needs.n_new for each in batch) + waiting[0].needs.n_new <= MAX_COUNT
-    ):
-        batch.append(waiting.pop(0))
-    study.waiting = waiting
+    n_new = 0
+    for each in waiting:
+        n_new += each.needs.n_new
+        if batch and n_new > MAX_COUNT:
+            break
+        batch.append(each)
+    study.waiting = waiting[len(batch) :]
     return batch
 
 

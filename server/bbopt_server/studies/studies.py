@@ -16,7 +16,10 @@ from bbopt.errors import (
     InternalError,
     InvalidError,
     NumericalError,
+    PreconditionError,
+    RetryableError,
     UnavailableError,
+    UnsupportedError,
 )
 from bbopt.rpc.names import StudyName
 from bbopt.rpc.space import point_from_message
@@ -393,17 +396,26 @@ class Studies:
         n_sweeps = 0
         while True:
             await asyncio.sleep(SWEEP_S)
-            await self.sweep()
             n_sweeps += 1
-            if n_sweeps % _SWEEPS_PER_CLEANING == 0:
-                await self._drop_old_responses()
+            try:
+                await self.sweep()
+                if n_sweeps % _SWEEPS_PER_CLEANING == 0:
+                    await self.drop_old_responses()
+            except Exception:
+                # Nobody awaits this task; without it no lease would ever end again.
+                _log.exception("the sweeper stumbled")
 
-    async def _drop_old_responses(self) -> None:
+    async def drop_old_responses(self) -> int:
+        """Forget answers that are too old to be asked for again; return how many."""
         before = self._outside.wall() - RESPONSES_KEPT_S
-        try:
-            await self._store.transact(lambda tx: tx.drop_responses(before=before, limit=500))
-        except UnavailableError:
-            return  # The next cleaning comes soon.
+        n_dropped = 0
+        while True:  # In small steps, so that tells get in between.
+            n_more = await self._store.transact(
+                lambda tx: tx.drop_responses(before=before, limit=_DROPPED_AT_A_TIME)
+            )
+            n_dropped += n_more
+            if n_more < _DROPPED_AT_A_TIME:
+                return n_dropped
 
     # Trials --------------------------------------------------------------------------------
 
@@ -478,7 +490,12 @@ class Studies:
         if uses_model:
             try:
                 recommended = await self._compute.recommend(study_log(self._store, study))
-            except (UnavailableError, NumericalError, InvalidError) as error:
+            except (
+                RetryableError,
+                NumericalError,
+                UnsupportedError,
+                PreconditionError,
+            ) as error:
                 why_measured = f"{why_measured}, because the model cannot say: {error}"
             else:
                 if recommended.number is not None:
@@ -568,8 +585,11 @@ class Studies:
             task.exception()  # Seen by whoever awaited it; nobody else has to.
 
 
+_NO_ADVICE = (RetryableError, NumericalError, UnsupportedError, PreconditionError)
+"""Why a model may have nothing to recommend, while measurements do."""
 _SWEEPER = "bbopt sweeper"
 _SWEEPS_PER_CLEANING = 60
+_DROPPED_AT_A_TIME = 200
 
 
 def _margin_s(available_s: float) -> float:

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from bbopt.errors import DataLossError
 from bbopt.rpc.names import StudyName
-from bbopt.rpc.v1 import log_pb2
+from bbopt.rpc.v1 import log_pb2, study_pb2
 from bbopt_server.storage.store import EventRow, StudyRow, Transaction
 from bbopt_server.studies.answers import Change, StudyView, TrialView
 
@@ -71,7 +72,7 @@ class Bells:
 def read_changes(
     tx: Transaction, study_key: int, after: int
 ) -> tuple[StudyRow, Sequence[Change]]:
-    """Read the next events of a study's log, each with what it is about as it stands now.
+    """Read the next events of a study's log, each with its trial as it stands now.
 
     An ``Asked`` event with several trials makes several changes of the same revision.
     """
@@ -82,9 +83,17 @@ def read_changes(
     return study, [change for row in rows for change in _changes(tx, study, row)]
 
 
+def _as_it_became(study: StudyRow, event: EventRow) -> StudyRow:
+    """Put the state of an event into the study's row, which may be in another by now."""
+    changed = log_pb2.LogEvent.FromString(event.payload).study_changed
+    state = study_pb2.Study.State.Name(changed.state).removeprefix("STATE_")
+    return replace(study, state=state, state_reason=changed.reason.SerializeToString())
+
+
 def _changes(tx: Transaction, study: StudyRow, event: EventRow) -> Iterator[Change]:
     if event.trial is None:
-        yield Change(event, study=StudyView(study, tx.count_trials(study.key)))
+        counts = tx.count_trials(study.key)
+        yield Change(event, study=StudyView(_as_it_became(study, event), counts))
         return
     numbers: Sequence[int] = (event.trial,)
     measurement: bytes | None = None

@@ -6,6 +6,7 @@ import pytest
 
 from bbopt.errors import (
     DeadlineError,
+    ExhaustedError,
     InvalidError,
     NotFoundError,
     RequestIdReusedError,
@@ -418,3 +419,70 @@ async def test_a_study_deleted_while_asked_is_not_found() -> None:
     service.compute.gate.set()
     with refused(NotFoundError):
         await waiting
+
+
+@asynchronous
+async def test_a_repetition_that_overtakes_its_call_shares_the_answer() -> None:
+    service = Service()
+    await service.create()
+    service.compute.gate = asyncio.Event()
+    asks = [asyncio.create_task(service.ask(request_id="the-same-one")) for _ in range(3)]
+    while not service.compute.jobs:
+        await asyncio.sleep(0)
+    service.compute.gate.set()
+    answers = await asyncio.gather(*asks)
+    assert answers[0] == answers[1] == answers[2]
+    assert (await service.study()).stats.active == 1
+
+
+@asynchronous
+async def test_a_fallback_meanwhile_does_not_make_the_model_start_over_for_ever() -> None:
+    service = Service()
+    await service.create()
+    service.compute.gate = asyncio.Event()
+    slow = asyncio.create_task(service.ask(worker_id="slow"))
+    while not service.compute.jobs:
+        await asyncio.sleep(0)
+    hurried = (await service.ask(time_left_s=0.02)).trials[0]
+    assert hurried.provenance.generator == "fallback"
+    service.compute.gate.set()
+    trial = (await slow).trials[0]
+    assert (trial.number, trial.provenance.generator) == (2, "fake")
+    assert trial.provenance.data_revision == hurried.revision
+
+
+@asynchronous
+async def test_a_study_full_of_unfinished_trials_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bbopt_server.studies.asking.MAX_OPEN", 3)
+    service = Service()
+    await service.create()
+    assert len((await service.ask(5)).trials) == 3
+    with refused(ExhaustedError):
+        await service.ask()
+    await service.tell(1, completed())
+    assert len((await service.ask(5)).trials) == 1
+
+
+@asynchronous
+async def test_a_study_at_its_last_trial_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bbopt_server.studies.asking.MAX_TRIALS", 2)
+    service = Service()
+    await service.create()
+    for trial in (await service.ask(5)).trials:
+        await service.tell(trial, completed())
+    with refused(ExhaustedError):
+        await service.ask()
+
+
+@asynchronous
+async def test_answers_are_forgotten_after_a_week_and_not_before() -> None:
+    service = Service()
+    await service.create()
+    await service.ask(request_id="the-same-one")
+    service.clock.now += 6 * 24 * 3600.0
+    assert await service.studies.drop_old_responses() == 0
+    service.clock.now += 2 * 24 * 3600.0
+    assert await service.studies.drop_old_responses() == 2
+    assert (await service.ask(request_id="the-same-one")).trials[0].number == 2

@@ -119,3 +119,16 @@ async def test_what_cannot_be_watched_is_refused() -> None:
         await take(watch(service, 99), 1)
     with refused(InvalidError, field="since_revision"):
         await take(watch(service, -1), 1)
+
+
+@asynchronous
+async def test_an_old_change_of_the_study_shows_the_state_of_then() -> None:
+    service = Service()
+    await service.create(quadratic(max_trials=1))
+    await service.tell((await service.ask()).trials[0], completed())
+    events = await take(watch(service), 4)
+    assert [each.study.state for each in (events[0], events[3])] == [
+        study_pb2.Study.STATE_ACTIVE,
+        study_pb2.Study.STATE_COMPLETED,
+    ]
+    assert events[3].study.state_reason.code == study_pb2.StateReason.CODE_TRIAL_BUDGET

@@ -168,8 +168,8 @@ class RefitSchedule:
     growth: float = 0.02
     """Beyond that, refit when the data have grown by this fraction."""
     cold_every: int = 10
-    """Start cold as well whenever the number of observations passes a multiple of this; ten times
-    as rarely beyond ``every_tell_until``, where modes are few and cold fits take long."""
+    """Start cold as well whenever the number of observations passes a multiple of this; ten
+    times as rarely beyond ``every_tell_until``, where modes are few and cold fits take long."""
 
     def __post_init__(self) -> None:
         """Refuse a schedule that never or always fires by accident."""

@@ -17,7 +17,7 @@ POOL_SIZE: Final = 4096
 SCRAMBLE_SEED: Final = 1234
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def sobol_pool(dimension: int) -> Array:
     """Return the pool of a dimension: always the same points, read-only, ``(4096, d)``.
 

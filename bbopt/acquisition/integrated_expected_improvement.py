@@ -22,7 +22,7 @@ from bbopt.numerics.sobol import shifted_sobol
 
 Array = NDArray[np.float64]
 N_FANTASIES: Final = 64
-"""16 lose 0.3 % of the joint improvement of a batch of eight, 64 lose nothing measurable."""
+"""Joint draws S; a batch of eight chosen with 16 of them has half a percent less joint gain."""
 
 
 class IntegratedLogExpectedImprovement:

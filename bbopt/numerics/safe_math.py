@@ -32,8 +32,8 @@ def log_h(z: Tensor) -> tuple[Tensor, Tensor]:
         ``log h`` and ``d log h / dz = Phi / h``, both of the shape of ``z``.
 
     Source:
-        Ament et al. (2023), arXiv:2310.20708, the same regimes as their Eq. 9; the derivative
-        is ours.
+        Ament et al. (2023), arXiv:2310.20708, for the idea of separate regimes; the
+        series and the derivative are worked out here.
     """
     # Three regimes, each evaluated on arguments clamped into it, so that no branch makes a NaN.
     # A regime without any argument in it is skipped, which changes no value.

@@ -14,8 +14,9 @@ from bbopt.rpc.v1 import insight_service_pb2 as insight_pb2
 from bbopt.rpc.v1 import optimization_service_pb2 as service_pb2
 from bbopt_server.rpc import reading, writing
 from bbopt_server.studies import Studies
-from bbopt_server.studies.asking import MAX_COUNT, MAX_OPEN, MAX_TRIALS
+from bbopt_server.studies.asking import MAX_COUNT
 from bbopt_server.studies.creating import MAX_STUDIES
+from bbopt_server.studies.room import MAX_OPEN, MAX_TRIALS
 
 OPTIMIZATION = "bbopt.rpc.v1.OptimizationService"
 INSIGHT = "bbopt.rpc.v1.InsightService"

@@ -4,70 +4,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from bbopt.errors import BboptError, ExhaustedError, NotFoundError
-from bbopt.specs import StudySpec
-from bbopt.trial import Asked, NewTrial, Requeued, StrategyState, Suggestion
-from bbopt_server.storage.store import StudyRow, Transaction, TrialRow
-from bbopt_server.studies.answers import AskAnswer, AskReason, TrialView
-from bbopt_server.studies.commands import Ask, Call
-from bbopt_server.studies.idempotency import store_answer, stored_answer
-from bbopt_server.studies.leasing import LeaseTerms, take
-from bbopt_server.studies.ledger import HELD, OPEN, UNCOUNTED, Effects, Ledger, find_study
+from bbopt.errors import BboptError, NotFoundError
+from bbopt_server.storage.store import StudyRow, Transaction
+from bbopt_server.studies.answers import AskAnswer, AskReason
+from bbopt_server.studies.handing_out import (
+    RETRY_AFTER_S,
+    Answered,
+    CallerAsk,
+    MustWait,
+    Points,
+    leave_waiting,
+    serve,
+    stock_of,
+)
+from bbopt_server.studies.idempotency import stored_answer
+from bbopt_server.studies.ledger import OPEN, Effects, Ledger, find_study
 from bbopt_server.studies.outside import Outside
 from bbopt_server.studies.records import (
     has_state,
-    new_trial_to_bytes,
     state_reason_code,
-    trial_labels_to_bytes,
 )
+from bbopt_server.studies.room import check_limits, room_of
 
 MAX_COUNT = 256
 """Trials that one ask may want."""
-MAX_OPEN = 1000
-"""Trials of one study that may be queued or held at a time."""
-MAX_TRIALS = 100_000
-"""Trials of one study."""
-RETRY_AFTER_S = 1.0
-"""When to ask again where only a result, or a trial that comes back, can help."""
-
-_NO_LABELS = trial_labels_to_bytes({})
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """How many trials a study has left to give."""
-
-    n_open: int
-    n_queued: int
-    n_hand_out: int
-    """Trials, queued or new, that may be handed out now."""
-    n_new: int
-    """Trials that may be created now."""
-
-
-def room_of(tx: Transaction, row: StudyRow, spec: StudySpec) -> Room:
-    """Count what a study may still hand out: never more than its budget has open.
-
-    Finished trials are many, so they are not counted but subtracted.
-    """
-    counts = tx.count_trials(row.key, states=(*OPEN, *UNCOUNTED))
-    n_queued = counts.get("QUEUED", 0)
-    n_held = sum(counts.get(state, 0) for state in HELD)
-    n_open = n_queued + n_held
-    n_new = min(MAX_OPEN - n_open, MAX_TRIALS - row.n_trials)
-    n_hand_out = MAX_OPEN
-    if spec.problem.budget.trials is not None:
-        n_left = spec.problem.budget.trials - (row.n_trials - sum(counts.values()))
-        n_new = min(n_new, n_left - n_open)
-        n_hand_out = n_left - n_held
-    return Room(n_open, n_queued, max(0, n_hand_out), max(0, n_new))
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The ask is answered, for good."""
-
-    response: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,27 +41,12 @@ class NeedsPoints:
     """The most that may be created for all asks together."""
 
 
-@dataclass(frozen=True, slots=True)
-class MustWait:
-    """Nothing can be handed out until something happens to the study."""
-
-    study: StudyRow
-
-
 Outlook: TypeAlias = Answered | NeedsPoints | MustWait
 
 
 @dataclass(frozen=True, slots=True)
 class Stale:
     """The points were computed from a log that has grown since in a way that matters."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallerAsk:
-    """An ask with the identity of its call."""
-
-    ask: Ask
-    call: Call[AskAnswer]
 
 
 def assess(tx: Transaction, caller: CallerAsk, outside: Outside) -> Outlook:
@@ -123,21 +68,9 @@ def assess(tx: Transaction, caller: CallerAsk, outside: Outside) -> Outlook:
     n_waiting = min(room.n_queued, room.n_hand_out)
     n_new = min(ask.count - n_waiting, room.n_new)
     if n_waiting <= 0 and n_new <= 0:
-        _check_limits(row, room)
+        check_limits(row, room)
         return MustWait(row)
     return NeedsPoints(row, max(0, n_new), room.n_new)
-
-
-def _check_limits(row: StudyRow, room: Room) -> None:
-    if row.n_trials >= MAX_TRIALS:
-        raise ExhaustedError(
-            f"study {row.study_id} has {MAX_TRIALS} trials, the most that it can have",
-            retry_after_s=60.0,
-        )
-    if room.n_open >= MAX_OPEN:
-        raise ExhaustedError(
-            f"study {row.study_id} has {MAX_OPEN} unfinished trials, the most that it can have"
-        )
 
 
 def closed_answer(row: StudyRow) -> AskAnswer:
@@ -166,19 +99,9 @@ def hand_out_queued(
     ledger = Ledger(tx, find_study(tx, caller.ask.study), outside, effects)
     if ledger.row.state != "ACTIVE":
         return Answered(caller.call.encode(closed_answer(ledger.row)))
-    answered = _serve(ledger, caller, _stock(ledger))
+    answered = serve(ledger, caller, stock_of(ledger))
     ledger.save()
     return answered
-
-
-@dataclass(frozen=True, slots=True)
-class Points:
-    """Points for the trials of one ``Asked`` event."""
-
-    suggestions: Sequence[Suggestion]
-    state: StrategyState | None
-    revision: int
-    """Last event that they have seen."""
 
 
 def commit_points(
@@ -210,13 +133,13 @@ def commit_points(
     if all(each is not None for each in stored):
         return [each for each in stored if each is not None]
     ledger = Ledger(tx, row, outside, effects)
-    stock = _stock(ledger, points)
+    stock = stock_of(ledger, points)
     # Looked up again one by one: a repetition may wait beside the call that it repeats.
     outcomes: list[Answered | MustWait | BboptError] = [
-        _stored_or_error(tx, caller) or _serve(ledger, caller, stock) for caller in callers
+        _stored_or_error(tx, caller) or serve(ledger, caller, stock) for caller in callers
     ]
     for trial in stock.fresh:
-        _leave_waiting(ledger, trial)
+        leave_waiting(ledger, trial)
     ledger.save()
     return outcomes
 
@@ -249,121 +172,6 @@ def outdated(tx: Transaction, row: StudyRow, points: Points) -> str | None:
 _LEARNED_FROM = frozenset({"told", "amended", "enqueued", "asked"})
 MOVED = "moved"
 """The strategy moved on from the state that points continue."""
-
-
-def _create(ledger: Ledger, points: Points) -> list[TrialRow]:
-    """Append the ``Asked`` event; return its trials, which nobody holds yet."""
-    first = ledger.row.n_trials + 1
-    trials = tuple(
-        NewTrial(number, suggestion.parameters, suggestion.provenance)
-        for number, suggestion in enumerate(points.suggestions, start=first)
-    )
-    if not trials:
-        return []
-    ledger.row = replace(ledger.row, n_trials=trials[-1].number)
-    revision = ledger.append(Asked(trials, points.state), trials[0].number)
-    return [new_row(ledger, trial, revision) for trial in trials]
-
-
-def new_row(ledger: Ledger, trial: NewTrial, revision: int) -> TrialRow:
-    """Build the row of a trial that waits for a worker."""
-    return TrialRow(
-        study_key=ledger.row.key,
-        number=trial.number,
-        state="QUEUED",
-        state_message="",
-        point=new_trial_to_bytes(trial),
-        outcome=None,
-        labels=_NO_LABELS,
-        attempt=1,
-        worker="",
-        lease_token="",
-        lease_duration_s=0.0,
-        late=False,
-        feasible=None,
-        amendments=0,
-        revision=revision,
-        created_at=ledger.at,
-        started_at=None,
-        ended_at=None,
-    )
-
-
-@dataclass(slots=True)
-class _Stock:
-    """What a transaction can still hand out."""
-
-    n_queued: int
-    n_allowed: int
-    """By the budget, queued or fresh."""
-    fresh: list[TrialRow]
-    """Of the ``Asked`` event of this transaction; not inserted yet."""
-
-
-def _stock(ledger: Ledger, points: Points | None = None) -> _Stock:
-    """Count what there is, then add points to it."""
-    room = room_of(ledger.tx, ledger.row, ledger.spec)
-    fresh = [] if points is None else _create(ledger, points)
-    return _Stock(room.n_queued, room.n_hand_out, fresh)
-
-
-def _serve(ledger: Ledger, caller: CallerAsk, stock: _Stock) -> Answered | MustWait:
-    """Give an ask what there is, queued trials before fresh ones, and store its answer."""
-    ask = caller.ask
-    duration_s = ask.lease_duration_s
-    if duration_s is None:
-        duration_s = ledger.spec.lease.duration_s
-    terms = LeaseTerms(ask.worker, duration_s)
-    rows = _take_queued(ledger, stock, min(ask.count, stock.n_allowed), terms)
-    while stock.fresh and len(rows) < min(ask.count, stock.n_allowed):
-        rows.append(_take_fresh(ledger, stock.fresh.pop(0), terms))
-    stock.n_allowed -= len(rows)
-    if not rows:
-        return MustWait(ledger.row)
-    expires_at = ledger.at + duration_s if duration_s > 0 else None
-    is_met = len(rows) == ask.count
-    answer = AskAnswer(
-        tuple(TrialView(ledger.name, row, expires_at, is_for_holder=True) for row in rows),
-        AskReason.COUNT_MET if is_met else AskReason.WAITING_FOR_RESULTS,
-        ledger.row.state,
-        None if is_met else RETRY_AFTER_S,
-    )
-    project = ask.study.project
-    return Answered(store_answer(ledger.tx, project, caller.call, answer=answer, at=ledger.at))
-
-
-def _take_queued(
-    ledger: Ledger, stock: _Stock, count: int, terms: LeaseTerms
-) -> list[TrialRow]:
-    """Hand out waiting trials, lowest number first."""
-    if stock.n_queued == 0 or count == 0:
-        return []
-    waiting = ledger.tx.trials(ledger.row.key, states=("QUEUED",), limit=count)
-    stock.n_queued -= len(waiting)
-    return [take(ledger, row, terms) for row in waiting]
-
-
-def _take_fresh(ledger: Ledger, row: TrialRow, terms: LeaseTerms) -> TrialRow:
-    """Hand out a trial of the ``Asked`` event that was just appended, which implies it."""
-    taken = replace(
-        row,
-        state="ACTIVE",
-        worker=terms.worker,
-        lease_token=ledger.outside.new_token(),
-        lease_duration_s=terms.duration_s,
-        started_at=ledger.at,
-    )
-    ledger.tx.insert_trial(taken)
-    ledger.hold(taken)
-    return taken
-
-
-def _leave_waiting(ledger: Ledger, row: TrialRow) -> None:
-    """Queue a trial whose asker needs it no longer."""
-    text = "nobody waits for it any more"
-    revision = ledger.append(Requeued(row.number, text, row.attempt), row.number)
-    waiting = replace(row, state_message=text, revision=revision)
-    ledger.tx.insert_trial(waiting)
 
 
 def give_up(
@@ -425,7 +233,7 @@ def commit_fallback(
     room = room_of(tx, current, ledger.spec)
     needed = caller.ask.count - min(room.n_queued, room.n_hand_out)
     n_new = max(0, min(needed, room.n_new, len(points.suggestions)))
-    stock = _stock(ledger, replace(points, suggestions=points.suggestions[:n_new]))
-    answered = _serve(ledger, caller, stock)
+    stock = stock_of(ledger, replace(points, suggestions=points.suggestions[:n_new]))
+    answered = serve(ledger, caller, stock)
     ledger.save()
     return answered

@@ -13,19 +13,11 @@ from bbopt.rpc.v1 import study_pb2
 from bbopt.specs import CAPABILITIES
 from bbopt_server.compute import Compute, StudyLog, Suggestions
 from bbopt_server.storage.store import Store, StudyRow, Transaction
-from bbopt_server.studies.asking import (
-    MAX_COUNT,
-    Answered,
-    CallerAsk,
-    MustWait,
-    NeedsPoints,
-    Points,
-    Stale,
-    commit_points,
-    room_of,
-)
+from bbopt_server.studies.asking import MAX_COUNT, NeedsPoints, Stale, commit_points
+from bbopt_server.studies.handing_out import Answered, CallerAsk, MustWait, Points
 from bbopt_server.studies.ledger import Effects
 from bbopt_server.studies.outside import Outside
+from bbopt_server.studies.room import room_of
 
 T = TypeVar("T")
 

@@ -6,14 +6,10 @@ the bytes of its answer, because those are what is stored for when the call is r
 """
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from bbopt.errors import (
-    DeadlineError,
-    InternalError,
     InvalidError,
     NumericalError,
     PreconditionError,
@@ -25,23 +21,20 @@ from bbopt.rpc.names import StudyName
 from bbopt.rpc.space import point_from_message
 from bbopt.rpc.v1 import insight_service_pb2
 from bbopt.rpc.violations import Violations
-from bbopt_server.compute import Compute, ComputeFailedError, ComputeUnavailableError
-from bbopt_server.compute.connection import NotInstalledError
+from bbopt_server.compute import Compute
 from bbopt_server.storage.store import Store, StudyRow, Transaction, TrialRow
 from bbopt_server.studies import (
-    asking,
     creating,
-    fallback,
     insight,
     leasing,
     telling,
     trials,
     watching,
 )
+from bbopt_server.studies.answering import Answerer
 from bbopt_server.studies.answers import (
     Action,
     AskAnswer,
-    AskReason,
     Best,
     Change,
     Directive,
@@ -53,7 +46,6 @@ from bbopt_server.studies.answers import (
     TrialPage,
     TrialView,
 )
-from bbopt_server.studies.asking import Answered, CallerAsk, MustWait, NeedsPoints, Points
 from bbopt_server.studies.commands import (
     AmendTrial,
     Ask,
@@ -68,23 +60,12 @@ from bbopt_server.studies.commands import (
     StopTrial,
     Tell,
 )
-from bbopt_server.studies.idempotency import once, stored_answer
-from bbopt_server.studies.ledger import Effects, HeldLease, Ledger, find_study, find_trial
+from bbopt_server.studies.committing import Committer
+from bbopt_server.studies.idempotency import once
+from bbopt_server.studies.ledger import Effects, Ledger, find_study, find_trial
 from bbopt_server.studies.outside import Outside
-from bbopt_server.studies.scheduling import Scheduler, SpaceExhausted, study_log
-
-A = TypeVar("A")
-T = TypeVar("T")
-
-DEFAULT_DEADLINE_S = 60.0
-"""Of an ask that comes without one."""
-SWEEP_S = 1.0
-"""Between two looks for leases that ran out: how late an expiry may be."""
-RESPONSES_KEPT_S = 7 * 24 * 3600.0
-"""How long the answers to requests are kept for repetitions."""
-_FALLBACK_TRIES = 5
-
-_log = logging.getLogger(__name__)
+from bbopt_server.studies.scheduling import study_log
+from bbopt_server.studies.sweeping import Sweeper
 
 
 class Studies:
@@ -96,9 +77,14 @@ class Studies:
         self._outside = outside or Outside()
         self._leases = leasing.LeaseTable(self._outside.monotonic)
         self._bells = watching.Bells()
-        self._scheduler = Scheduler(store, compute, self._outside, self._commit)
-        self._tasks: set[asyncio.Task[object]] = set()
-        self._is_draining = False
+        self._committer = Committer(
+            store, compute, self._outside, leases=self._leases, bells=self._bells
+        )
+        self._answerer = Answerer(
+            store, compute, self._outside, committer=self._committer, bells=self._bells
+        )
+        self.sweeper = Sweeper(store, self._committer, self._leases, self._outside)
+        self._sweeping: asyncio.Task[None] | None = None
 
     # Life ----------------------------------------------------------------------------------
 
@@ -106,26 +92,24 @@ class Studies:
         """Give every live lease a full new term and begin to look for expired ones."""
         for lease in await self._store.read(leasing.live_leases):
             self._leases.hold(lease)
-        self._keep(asyncio.create_task(self._sweep_for_ever()))
+        self._sweeping = asyncio.create_task(self.sweeper.run())
 
     async def drain(self) -> None:
-        """Answer no more asks; tells go on."""
-        self._is_draining = True
-        await self._scheduler.stop()
-        self._bells.ring_all()
+        """Answer no more asks and end streams; tells go on."""
+        await self._answerer.drain()
 
     async def stop(self) -> None:
         """End what runs in the background, after what is being committed is done."""
         await self.drain()
-        for task in self._tasks:
-            if task.get_name() == _SWEEPER:
-                task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+        await self._committer.finish()
 
     @property
     def is_ready_to_suggest(self) -> bool:
         """Whether the model can answer asks now."""
-        return not self._is_draining and self._compute.is_ready
+        return not self._answerer.is_draining and self._compute.is_ready
 
     # Studies -------------------------------------------------------------------------------
 
@@ -145,7 +129,7 @@ class Studies:
                 return call.encode(create())
             return once(tx, project, call, work=create, at=outside.wall())
 
-        return await self._commit(work)
+        return await self._committer.commit(work)
 
     async def get_study(self, name: StudyName) -> StudyView:
         """Look at a study."""
@@ -186,7 +170,7 @@ class Studies:
 
             return once(tx, command.name.project, call, work=delete, at=outside.wall())
 
-        return await self._commit(work)
+        return await self._committer.commit(work)
 
     # Ask -----------------------------------------------------------------------------------
 
@@ -208,116 +192,14 @@ class Studies:
                 fallback.
             UnavailableError: The server is stopping, or has no model at all.
         """
-        now = self._outside.monotonic()
-        available_s = DEFAULT_DEADLINE_S if time_left_s is None else time_left_s
-        give_up_at = now + available_s - _margin_s(available_s)
-        wait_until = give_up_at
-        if command.max_wait_s is not None:
-            wait_until = min(give_up_at, now + command.max_wait_s)
-        caller = CallerAsk(command, call)
-        outlook: asking.Outlook | SpaceExhausted = await self._assess(caller)
-        if isinstance(outlook, Answered):
-            return outlook.response
-        with self._bells.listen(outlook.study.key) as bell:
-            while True:
-                if isinstance(outlook, NeedsPoints):
-                    outlook = await self._provide(caller, outlook, give_up_at)
-                match outlook:
-                    case Answered(response):
-                        return response
-                    case SpaceExhausted():
-                        return await self._give_up(caller, AskReason.SPACE_EXHAUSTED)
-                    case MustWait():
-                        left_s = wait_until - self._outside.monotonic()
-                        if not await bell.wait(max(0.0, left_s)):
-                            has_waited = command.max_wait_s != 0
-                            reason = AskReason.WAITING_FOR_RESULTS
-                            if has_waited:
-                                reason = AskReason.TIMED_OUT
-                            return await self._give_up(caller, reason)
-                        outlook = await self._assess(caller)
-
-    async def _assess(self, caller: CallerAsk) -> asking.Outlook:
-        if self._is_draining:
-            raise UnavailableError("the server is stopping", retry_after_s=2.0)
-        return await self._store.read(lambda tx: asking.assess(tx, caller, self._outside))
-
-    async def _provide(
-        self, caller: CallerAsk, needs: NeedsPoints, give_up_at: float
-    ) -> Answered | MustWait | SpaceExhausted:
-        """Answer an ask from the queue if that suffices, else with the help of compute."""
-        if needs.n_new == 0:
-            outside = self._outside
-            return await self._commit(
-                lambda tx, effects: asking.hand_out_queued(tx, caller, outside, effects)
-            )
-        try:
-            async with asyncio.timeout(give_up_at - self._outside.monotonic()):
-                return await self._scheduler.points_for(caller, needs, give_up_at=give_up_at)
-        except TimeoutError:
-            reason = "the model had no answer before the deadline"
-        except NotInstalledError:
-            raise  # A server without an engine is set up wrongly: say so, never hide it.
-        except (ComputeUnavailableError, ComputeFailedError, NumericalError) as error:
-            reason = f"the model cannot answer: {error}"
-        if not caller.ask.allows_fallback:
-            raise DeadlineError(f"{reason}, and the caller allows no fallback")
-        return await self._fall_back(caller, reason)
-
-    async def _fall_back(self, caller: CallerAsk, reason: str) -> Answered | MustWait:
-        """Answer with uniform points, marked as such."""
-        outside = self._outside
-        for attempt in range(_FALLBACK_TRIES):
-            outlook = await self._assess(caller)
-            if not isinstance(outlook, NeedsPoints):
-                return outlook
-            row = outlook.study
-            first_number = row.n_trials + 1
-            suggestions = await fallback.sample(
-                outside.specs.spec_of(row),
-                first_number=first_number,
-                count=outlook.n_new,
-                revision=row.revision,
-                reason=reason,
-            )
-            is_last = attempt == _FALLBACK_TRIES - 1
-
-            def commit(
-                tx: Transaction,
-                effects: Effects,
-                row: StudyRow = row,
-                points: Points = Points(suggestions, None, row.revision),  # noqa: B008
-                is_last: bool = is_last,
-            ) -> Answered | MustWait | None:
-                return asking.commit_fallback(
-                    tx,
-                    row,
-                    points,
-                    caller=caller,
-                    is_last=is_last,
-                    outside=outside,
-                    effects=effects,
-                )
-
-            answered = await self._commit(commit)
-            if answered is not None:
-                return answered
-        raise InternalError("the last try of a fallback always answers")
-
-    async def _give_up(self, caller: CallerAsk, reason: AskReason) -> bytes:
-        outside = self._outside
-        return await self._commit(
-            lambda tx, effects: asking.give_up(
-                tx, caller, reason, outside=outside, effects=effects
-            )
-        )
+        return await self._answerer.answer(command, call, time_left_s=time_left_s)
 
     # Tell ----------------------------------------------------------------------------------
 
     async def tell(self, command: Tell, call: Call[TellAnswer]) -> bytes:
         """Record final outcomes; never waits for a model."""
         try:
-            return await self._on_study(
+            return await self._committer.on_study(
                 command.study, call, lambda ledger: telling.tell(ledger, command)
             )
         except telling.BatchRefusedError as refused:
@@ -327,7 +209,7 @@ class Studies:
 
     async def amend(self, command: AmendTrial, call: Call[TrialView]) -> bytes:
         """Correct a final outcome."""
-        return await self._on_trial(
+        return await self._committer.on_trial(
             command.study, call, lambda ledger: telling.amend(ledger, command)
         )
 
@@ -343,7 +225,7 @@ class Studies:
             expires_at = ledger.at + row.lease_duration_s if has_term else None
             return replace(answer, lease_expires_at=expires_at)
 
-        return await self._on_study(command.study, call, work)
+        return await self._committer.on_study(command.study, call, work)
 
     async def heartbeat(self, command: Heartbeat) -> list[Directive]:
         """Give new terms to the leases of a worker, and orders to the worker."""
@@ -361,73 +243,21 @@ class Studies:
 
     async def release(self, command: Release, call: Call[tuple[ItemResult, ...]]) -> bytes:
         """Put trials back into the queue."""
-        return await self._on_study(
+        return await self._committer.on_study(
             command.study, call, lambda ledger: leasing.release(ledger, command)
         )
-
-    async def sweep(self) -> None:
-        """Take trials from workers whose leases ran out."""
-        expired = self._leases.pop_expired()
-        by_study: dict[int, list[HeldLease]] = {}
-        for lease in expired:
-            by_study.setdefault(lease.study_key, []).append(lease)
-        for study_key, leases in by_study.items():
-            try:
-                await self._expire(study_key, leases)
-            except UnavailableError:
-                for lease in leases:  # The store is busy or full: try again in a term.
-                    self._leases.hold(lease)
-
-    async def _expire(self, study_key: int, leases: list[HeldLease]) -> None:
-        def work(tx: Transaction, effects: Effects) -> list[int]:
-            row = tx.study_by_key(study_key)
-            if row is None or row.state == "DELETED":
-                return []
-            return leasing.expire(Ledger(tx, row, self._outside, effects), leases)
-
-        taken = await self._commit(work)
-        if taken:
-            _log.info("leases expired", extra={"n_trials": len(taken)})
-
-    async def _sweep_for_ever(self) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            task.set_name(_SWEEPER)
-        n_sweeps = 0
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            n_sweeps += 1
-            try:
-                await self.sweep()
-                if n_sweeps % _SWEEPS_PER_CLEANING == 0:
-                    await self.drop_old_responses()
-            except Exception:
-                # Nobody awaits this task; without it no lease would ever end again.
-                _log.exception("the sweeper stumbled")
-
-    async def drop_old_responses(self) -> int:
-        """Forget answers that are too old to be asked for again; return how many."""
-        before = self._outside.wall() - RESPONSES_KEPT_S
-        n_dropped = 0
-        while True:  # In small steps, so that tells get in between.
-            n_more = await self._store.transact(
-                lambda tx: tx.drop_responses(before=before, limit=_DROPPED_AT_A_TIME)
-            )
-            n_dropped += n_more
-            if n_more < _DROPPED_AT_A_TIME:
-                return n_dropped
 
     # Trials --------------------------------------------------------------------------------
 
     async def create_trial(self, command: CreateTrial, call: Call[TrialView]) -> bytes:
         """Enqueue a point, or record a finished observation."""
-        return await self._on_trial(
+        return await self._committer.on_trial(
             command.study, call, lambda ledger: trials.create_trial(ledger, command)
         )
 
     async def stop_trial(self, command: StopTrial, call: Call[TrialView]) -> bytes:
         """Ask for an early end of a trial."""
-        return await self._on_trial(
+        return await self._committer.on_trial(
             command.study, call, lambda ledger: trials.stop(ledger, command)
         )
 
@@ -467,7 +297,7 @@ class Studies:
                 "since_revision", f"must be at most {study.revision}, the study's revision"
             )
         with self._bells.listen(study.key) as bell:
-            while not self._is_draining:
+            while not self._answerer.is_draining:
                 await bell.wait()
                 while True:
                     study, changes = await self._changes(study.key, since)
@@ -490,12 +320,7 @@ class Studies:
         if uses_model:
             try:
                 recommended = await self._compute.recommend(study_log(self._store, study))
-            except (
-                RetryableError,
-                NumericalError,
-                UnsupportedError,
-                PreconditionError,
-            ) as error:
+            except _NO_ADVICE as error:
                 why_measured = f"{why_measured}, because the model cannot say: {error}"
             else:
                 if recommended.number is not None:
@@ -524,74 +349,6 @@ class Studies:
         violations.check()
         return await self._compute.predict(study_log(self._store, study), points)
 
-    # Transactions --------------------------------------------------------------------------
-
-    async def stored(self, project: str, call: Call[A]) -> bytes | None:
-        """Return the answer that a call was given before."""
-        return await self._store.read(lambda tx: stored_answer(tx, project, call))
-
-    async def _on_study(
-        self, name: StudyName, call: Call[A], rule: Callable[[Ledger], A]
-    ) -> bytes:
-        """Run a rule that changes a study, once per call."""
-        outside = self._outside
-
-        def work(tx: Transaction, effects: Effects) -> bytes:
-            def change() -> A:
-                return rule(Ledger(tx, find_study(tx, name), outside, effects))
-
-            return once(tx, name.project, call, work=change, at=outside.wall())
-
-        return await self._commit(work)
-
-    async def _on_trial(
-        self, name: StudyName, call: Call[TrialView], rule: Callable[[Ledger], TrialRow]
-    ) -> bytes:
-        """Run a rule that changes a trial, once per call."""
-        return await self._on_study(name, call, lambda ledger: TrialView(name, rule(ledger)))
-
-    async def _commit(self, work: Callable[[Transaction, Effects], T]) -> T:
-        """Run work in a transaction, then do in memory what follows from it.
-
-        A caller that goes away meanwhile must not separate the two, so a task of its own
-        carries them through.
-        """
-        task = asyncio.create_task(self._commit_and_apply(work))
-        self._keep(task)
-        return await asyncio.shield(task)
-
-    async def _commit_and_apply(self, work: Callable[[Transaction, Effects], T]) -> T:
-        effects = Effects()
-        result = await self._store.transact(lambda tx: work(tx, effects))
-        for study_key, number in effects.freed:
-            self._leases.drop(study_key, number)
-        for lease in effects.taken:
-            self._leases.hold(lease)
-        for row in effects.deleted:
-            self._leases.drop_study(row.key)
-            await self._compute.forget(row.uid)
-        for study_key in effects.changed:
-            self._bells.ring(study_key)
-        return result
-
-    def _keep(self, task: "asyncio.Task[T]") -> None:
-        """Hold a reference to a task until it is done, and take note of how it ended."""
-        self._tasks.add(task)
-        task.add_done_callback(self._forget_task)
-
-    def _forget_task(self, task: "asyncio.Task[T]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # Seen by whoever awaited it; nobody else has to.
-
 
 _NO_ADVICE = (RetryableError, NumericalError, UnsupportedError, PreconditionError)
 """Why a model may have nothing to recommend, while measurements do."""
-_SWEEPER = "bbopt sweeper"
-_SWEEPS_PER_CLEANING = 60
-_DROPPED_AT_A_TIME = 200
-
-
-def _margin_s(available_s: float) -> float:
-    """Time to keep in hand for a fallback and the way back to the caller."""
-    return min(0.5, 0.1 * available_s)

@@ -9,10 +9,11 @@ from bbopt.errors import InvalidError, PreconditionError, StudyNotActiveError
 from bbopt.trial import Abandoned, Enqueued, NewTrial, Provenance, StopRequested
 from bbopt_server.storage.store import StudyRow, Transaction, TrialRow
 from bbopt_server.studies.answers import TrialPage, TrialView
-from bbopt_server.studies.asking import MAX_TRIALS, new_row
 from bbopt_server.studies.commands import CreateTrial, ListTrials, StopTrial
+from bbopt_server.studies.handing_out import new_row
 from bbopt_server.studies.ledger import Ledger, find_study, find_trial
 from bbopt_server.studies.records import trial_labels_to_bytes
+from bbopt_server.studies.room import check_limits, room_of
 from bbopt_server.studies.telling import check_outcome, finish
 
 
@@ -21,14 +22,14 @@ def create_trial(ledger: Ledger, command: CreateTrial) -> TrialRow:
 
     Raises:
         StudyNotActiveError: Nothing can be enqueued, or recorded, any more.
+        ExhaustedError: The study is full.
         InvalidError: The space refuses the point, or the problem the outcome.
     """
     study = ledger.row
     accepted = ("ACTIVE",) if command.outcome is None else ("ACTIVE", "COMPLETED")
     if study.state not in accepted:
         raise StudyNotActiveError(f"study {study.study_id} is {study.state}")
-    if study.n_trials >= MAX_TRIALS:
-        raise PreconditionError(f"study {study.study_id} has {MAX_TRIALS} trials: no more fit")
+    check_limits(study, room_of(ledger.tx, study, ledger.spec))
     space = ledger.spec.problem.space
     faults = space.check(command.parameters)
     if faults:

@@ -212,7 +212,7 @@ class Service:
     async def pass_time(self, seconds: float) -> None:
         """Turn the clock, and look for leases that ran out."""
         self.clock.now += seconds
-        await self.studies.sweep()
+        await self.studies.sweeper.end_expired()
 
 
 def double(name: str, low: float = 0.0, high: float = 1.0) -> study_pb2.ParameterSpec:

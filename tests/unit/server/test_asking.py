@@ -455,7 +455,7 @@ async def test_a_fallback_meanwhile_does_not_make_the_model_start_over_for_ever(
 async def test_a_study_full_of_unfinished_trials_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("bbopt_server.studies.asking.MAX_OPEN", 3)
+    monkeypatch.setattr("bbopt_server.studies.room.MAX_OPEN", 3)
     service = Service()
     await service.create()
     assert len((await service.ask(5)).trials) == 3
@@ -467,7 +467,7 @@ async def test_a_study_full_of_unfinished_trials_says_so(
 
 @asynchronous
 async def test_a_study_at_its_last_trial_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bbopt_server.studies.asking.MAX_TRIALS", 2)
+    monkeypatch.setattr("bbopt_server.studies.room.MAX_TRIALS", 2)
     service = Service()
     await service.create()
     for trial in (await service.ask(5)).trials:
@@ -482,7 +482,7 @@ async def test_answers_are_forgotten_after_a_week_and_not_before() -> None:
     await service.create()
     await service.ask(request_id="the-same-one")
     service.clock.now += 6 * 24 * 3600.0
-    assert await service.studies.drop_old_responses() == 0
+    assert await service.studies.sweeper.drop_old_responses() == 0
     service.clock.now += 2 * 24 * 3600.0
-    assert await service.studies.drop_old_responses() == 2
+    assert await service.studies.sweeper.drop_old_responses() == 2
     assert (await service.ask(request_id="the-same-one")).trials[0].number == 2

@@ -1,0 +1,93 @@
+"""Running a rule durably, and doing in memory what follows from it."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from bbopt.rpc.names import StudyName
+from bbopt_server.compute import Compute
+from bbopt_server.storage.store import Store, Transaction, TrialRow
+from bbopt_server.studies.answers import TrialView
+from bbopt_server.studies.commands import Call
+from bbopt_server.studies.idempotency import once
+from bbopt_server.studies.leasing import LeaseTable
+from bbopt_server.studies.ledger import Effects, Ledger, find_study
+from bbopt_server.studies.outside import Outside
+from bbopt_server.studies.watching import Bells
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+
+class Committer:
+    """The only way in which anything is changed."""
+
+    def __init__(
+        self,
+        store: Store,
+        compute: Compute,
+        outside: Outside,
+        *,
+        leases: LeaseTable,
+        bells: Bells,
+    ) -> None:
+        self._store = store
+        self._compute = compute
+        self._outside = outside
+        self._leases = leases
+        self._bells = bells
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def commit(self, work: Callable[[Transaction, Effects], T]) -> T:
+        """Run work in a transaction, then do in memory what follows from it.
+
+        A caller that goes away meanwhile must not separate the two, so a task of its own
+        carries them through.
+        """
+        task = asyncio.create_task(self._commit_and_apply(work))
+        self._running.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    async def on_study(
+        self, name: StudyName, call: Call[A], rule: Callable[[Ledger], A]
+    ) -> bytes:
+        """Run a rule that changes a study, once per call; return the call's answer."""
+        outside = self._outside
+
+        def work(tx: Transaction, effects: Effects) -> bytes:
+            def change() -> A:
+                return rule(Ledger(tx, find_study(tx, name), outside, effects))
+
+            return once(tx, name.project, call, work=change, at=outside.wall())
+
+        return await self.commit(work)
+
+    async def on_trial(
+        self, name: StudyName, call: Call[TrialView], rule: Callable[[Ledger], TrialRow]
+    ) -> bytes:
+        """Run a rule that changes a trial, once per call; return the call's answer."""
+        return await self.on_study(name, call, lambda ledger: TrialView(name, rule(ledger)))
+
+    async def finish(self) -> None:
+        """Wait for what is being committed."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _commit_and_apply(self, work: Callable[[Transaction, Effects], T]) -> T:
+        effects = Effects()
+        result = await self._store.transact(lambda tx: work(tx, effects))
+        for study_key, number in effects.freed:
+            self._leases.drop(study_key, number)
+        for lease in effects.taken:
+            self._leases.hold(lease)
+        for row in effects.deleted:
+            self._leases.drop_study(row.key)
+            await self._compute.forget(row.uid)
+        for study_key in effects.changed:
+            self._bells.ring(study_key)
+        return result
+
+    def _forget(self, task: "asyncio.Task[Any]") -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # Seen by whoever waited for it, if anybody still did.

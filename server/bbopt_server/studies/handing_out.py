@@ -1,0 +1,164 @@
+"""Turning points into trials, and trials into somebody's: the queue before what is fresh."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from bbopt.trial import Asked, NewTrial, Requeued, StrategyState, Suggestion
+from bbopt_server.storage.store import StudyRow, TrialRow
+from bbopt_server.studies.answers import AskAnswer, AskReason, TrialView
+from bbopt_server.studies.commands import Ask, Call
+from bbopt_server.studies.idempotency import store_answer
+from bbopt_server.studies.leasing import LeaseTerms, take
+from bbopt_server.studies.ledger import Ledger
+from bbopt_server.studies.records import new_trial_to_bytes, trial_labels_to_bytes
+from bbopt_server.studies.room import room_of
+
+RETRY_AFTER_S = 1.0
+"""When to ask again where only a result, or a trial that comes back, can help."""
+
+_NO_LABELS = trial_labels_to_bytes({})
+
+
+@dataclass(frozen=True, slots=True)
+class CallerAsk:
+    """An ask with the identity of its call."""
+
+    ask: Ask
+    call: Call[AskAnswer]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The ask is answered, for good."""
+
+    response: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MustWait:
+    """Nothing can be handed out until something happens to the study."""
+
+    study: StudyRow
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Points for the trials of one ``Asked`` event."""
+
+    suggestions: Sequence[Suggestion]
+    state: StrategyState | None
+    revision: int
+    """Last event that they have seen."""
+
+
+def _create(ledger: Ledger, points: Points) -> list[TrialRow]:
+    """Append the ``Asked`` event; return its trials, which nobody holds yet."""
+    first = ledger.row.n_trials + 1
+    trials = tuple(
+        NewTrial(number, suggestion.parameters, suggestion.provenance)
+        for number, suggestion in enumerate(points.suggestions, start=first)
+    )
+    if not trials:
+        return []
+    ledger.row = replace(ledger.row, n_trials=trials[-1].number)
+    revision = ledger.append(Asked(trials, points.state), trials[0].number)
+    return [new_row(ledger, trial, revision) for trial in trials]
+
+
+def new_row(ledger: Ledger, trial: NewTrial, revision: int) -> TrialRow:
+    """Build the row of a trial that waits for a worker."""
+    return TrialRow(
+        study_key=ledger.row.key,
+        number=trial.number,
+        state="QUEUED",
+        state_message="",
+        point=new_trial_to_bytes(trial),
+        outcome=None,
+        labels=_NO_LABELS,
+        attempt=1,
+        worker="",
+        lease_token="",
+        lease_duration_s=0.0,
+        late=False,
+        feasible=None,
+        amendments=0,
+        revision=revision,
+        created_at=ledger.at,
+        started_at=None,
+        ended_at=None,
+    )
+
+
+@dataclass(slots=True)
+class Stock:
+    """What a transaction can still hand out."""
+
+    n_queued: int
+    n_allowed: int
+    """By the budget, queued or fresh."""
+    fresh: list[TrialRow]
+    """Of the ``Asked`` event of this transaction; not inserted yet."""
+
+
+def stock_of(ledger: Ledger, points: Points | None = None) -> Stock:
+    """Count what there is, then add points to it."""
+    room = room_of(ledger.tx, ledger.row, ledger.spec)
+    fresh = [] if points is None else _create(ledger, points)
+    return Stock(room.n_queued, room.n_hand_out, fresh)
+
+
+def serve(ledger: Ledger, caller: CallerAsk, stock: Stock) -> Answered | MustWait:
+    """Give an ask what there is, queued trials before fresh ones, and store its answer."""
+    ask = caller.ask
+    duration_s = ask.lease_duration_s
+    if duration_s is None:
+        duration_s = ledger.spec.lease.duration_s
+    terms = LeaseTerms(ask.worker, duration_s)
+    rows = _take_queued(ledger, stock, min(ask.count, stock.n_allowed), terms)
+    while stock.fresh and len(rows) < min(ask.count, stock.n_allowed):
+        rows.append(_take_fresh(ledger, stock.fresh.pop(0), terms))
+    stock.n_allowed -= len(rows)
+    if not rows:
+        return MustWait(ledger.row)
+    expires_at = ledger.at + duration_s if duration_s > 0 else None
+    is_met = len(rows) == ask.count
+    answer = AskAnswer(
+        tuple(TrialView(ledger.name, row, expires_at, is_for_holder=True) for row in rows),
+        AskReason.COUNT_MET if is_met else AskReason.WAITING_FOR_RESULTS,
+        ledger.row.state,
+        None if is_met else RETRY_AFTER_S,
+    )
+    project = ask.study.project
+    return Answered(store_answer(ledger.tx, project, caller.call, answer=answer, at=ledger.at))
+
+
+def _take_queued(ledger: Ledger, stock: Stock, count: int, terms: LeaseTerms) -> list[TrialRow]:
+    """Hand out waiting trials, lowest number first."""
+    if stock.n_queued == 0 or count == 0:
+        return []
+    waiting = ledger.tx.trials(ledger.row.key, states=("QUEUED",), limit=count)
+    stock.n_queued -= len(waiting)
+    return [take(ledger, row, terms) for row in waiting]
+
+
+def _take_fresh(ledger: Ledger, row: TrialRow, terms: LeaseTerms) -> TrialRow:
+    """Hand out a trial of the ``Asked`` event that was just appended, which implies it."""
+    taken = replace(
+        row,
+        state="ACTIVE",
+        worker=terms.worker,
+        lease_token=ledger.outside.new_token(),
+        lease_duration_s=terms.duration_s,
+        started_at=ledger.at,
+    )
+    ledger.tx.insert_trial(taken)
+    ledger.hold(taken)
+    return taken
+
+
+def leave_waiting(ledger: Ledger, row: TrialRow) -> None:
+    """Queue a trial whose asker needs it no longer."""
+    text = "nobody waits for it any more"
+    revision = ledger.append(Requeued(row.number, text, row.attempt), row.number)
+    waiting = replace(row, state_message=text, revision=revision)
+    ledger.tx.insert_trial(waiting)

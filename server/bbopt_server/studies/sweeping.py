@@ -1,0 +1,81 @@
+"""Ends leases that ran out, and forgets answers that nobody can ask for any more."""
+
+import asyncio
+import logging
+
+from bbopt.errors import UnavailableError
+from bbopt_server.storage.store import Store, Transaction
+from bbopt_server.studies.committing import Committer
+from bbopt_server.studies.leasing import LeaseTable, expire
+from bbopt_server.studies.ledger import Effects, HeldLease, Ledger
+from bbopt_server.studies.outside import Outside
+
+SWEEP_S = 1.0
+"""Between two looks for leases that ran out: how late an expiry may be."""
+RESPONSES_KEPT_S = 7 * 24 * 3600.0
+"""How long the answers to requests are kept for repetitions."""
+_SWEEPS_PER_CLEANING = 60
+_DROPPED_AT_A_TIME = 200
+
+_log = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """What time alone brings about."""
+
+    def __init__(
+        self, store: Store, committer: Committer, leases: LeaseTable, outside: Outside
+    ) -> None:
+        self._store = store
+        self._committer = committer
+        self._leases = leases
+        self._outside = outside
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        n_sweeps = 0
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            n_sweeps += 1
+            try:
+                await self.end_expired()
+                if n_sweeps % _SWEEPS_PER_CLEANING == 0:
+                    await self.drop_old_responses()
+            except Exception:
+                # Nobody awaits this task; without it no lease would ever end again.
+                _log.exception("the sweeper stumbled")
+
+    async def end_expired(self) -> None:
+        """Take trials from workers whose leases ran out."""
+        by_study: dict[int, list[HeldLease]] = {}
+        for lease in self._leases.pop_expired():
+            by_study.setdefault(lease.study_key, []).append(lease)
+        for study_key, leases in by_study.items():
+            try:
+                await self._expire(study_key, leases)
+            except UnavailableError:
+                for lease in leases:  # The store is busy or full: try again in a term.
+                    self._leases.hold(lease)
+
+    async def _expire(self, study_key: int, leases: list[HeldLease]) -> None:
+        def work(tx: Transaction, effects: Effects) -> list[int]:
+            row = tx.study_by_key(study_key)
+            if row is None or row.state == "DELETED":
+                return []
+            return expire(Ledger(tx, row, self._outside, effects), leases)
+
+        taken = await self._committer.commit(work)
+        if taken:
+            _log.info("leases ran out", extra={"n_trials": len(taken)})
+
+    async def drop_old_responses(self) -> int:
+        """Forget answers that are too old to be asked for again; return how many."""
+        before = self._outside.wall() - RESPONSES_KEPT_S
+        n_dropped = 0
+        while True:  # In small steps, so that tells get in between.
+            n_more = await self._store.transact(
+                lambda tx: tx.drop_responses(before=before, limit=_DROPPED_AT_A_TIME)
+            )
+            n_dropped += n_more
+            if n_more < _DROPPED_AT_A_TIME:
+                return n_dropped

@@ -126,8 +126,9 @@ def _ids(text: str, collections: tuple[str, ...]) -> list[str]:
     """Split a name into its ids, demanding the collections between them."""
     parts = text.split("/")
     ids = parts[1::2]
-    numbers_allowed = _ID.fullmatch  # A number is an id too; its range is checked after.
-    if tuple(parts[::2]) != collections or not all(map(numbers_allowed, ids)):
+    # A number is an id too; its range is checked after.
+    are_ids = len(ids) == len(collections) and all(map(_ID.fullmatch, ids))
+    if tuple(parts[::2]) != collections or not are_ids:
         pattern = "/".join(f"{each}/{{{_SINGULAR[each]}}}" for each in collections)
         raise InvalidError.of("", f"must look like {pattern}, not {_shown(text)}")
     return ids

@@ -68,12 +68,20 @@ def test_the_longest_id_is_accepted() -> None:
         "Projects/p/studies/s",
         "projects/p/studies/s/trials/1",
         "projects/p",
+        "projects/p/studies",
         "projects/p/studies/s\n",
     ],
 )
 def test_only_the_exact_shape_is_the_name_of_a_study(bad: str) -> None:
     with pytest.raises(InvalidError, match="must look like"):
         StudyName.parse(bad)
+
+
+def test_a_name_that_ends_with_a_collection_is_refused_for_every_resource() -> None:
+    with pytest.raises(InvalidError, match="must look like"):
+        ProjectName.parse("projects")
+    with pytest.raises(InvalidError, match="must look like"):
+        TrialName.parse("projects/p/studies/s/trials")
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "01", "1.0", "1e3", "x", str(2**63), "９"])

@@ -134,9 +134,12 @@ def commit_points(
         return [each for each in stored if each is not None]
     ledger = Ledger(tx, row, outside, effects)
     stock = stock_of(ledger, points)
-    # Looked up again one by one: a repetition may wait beside the call that it repeats.
+    # Looked up again one by one where a repetition waits beside the call that it repeats.
+    are_distinct = len({each.call.request_id for each in callers}) == len(callers)
     outcomes: list[Answered | MustWait | BboptError] = [
-        _stored_or_error(tx, caller) or serve(ledger, caller, stock) for caller in callers
+        (already if are_distinct else _stored_or_error(tx, caller))
+        or serve(ledger, caller, stock)
+        for already, caller in zip(stored, callers, strict=True)
     ]
     for trial in stock.fresh:
         leave_waiting(ledger, trial)

@@ -21,9 +21,9 @@ from bbopt_server.studies.room import room_of
 
 T = TypeVar("T")
 
-MAX_ROUNDS = 3
-"""A job is computed again while results come in faster than it ends. The last round is
-taken as it is: its ``data_revision`` says what it has seen.
+MAX_ROUNDS = 2
+"""A job is computed again if results came in meanwhile. The last round is taken as it is:
+its ``data_revision`` says what it has seen.
 """
 _EVENT_PAGE = 1000
 

@@ -21,6 +21,7 @@ from bbopt_server.compute import (
     Suggestions,
 )
 from bbopt_server.compute.connection import NotInstalledError
+from bbopt_server.studies.scheduling import MAX_ROUNDS
 from tests.unit.server.service import (
     STUDY,
     Service,
@@ -269,7 +270,7 @@ async def test_computing_again_ends_though_results_keep_coming() -> None:
 
     service.compute.suggest = suggest_while_told  # type: ignore[method-assign]
     trial = (await service.ask()).trials[0]
-    assert len(service.compute.jobs) == 4
+    assert len(service.compute.jobs) == 1 + MAX_ROUNDS
     assert trial.provenance.data_revision < trial.revision - 1
 
 

@@ -33,6 +33,7 @@ from bbopt.strategies import (
     StrategyContext,
     build,
     capabilities_of,
+    one_thread,
     recommend_measured,
     spec_of,
 )
@@ -233,7 +234,8 @@ class Optimizer:
 
     def recommendation(self) -> Recommendation | None:
         """Return the number of the trial to deploy and how it was chosen."""
-        return self._settled().recommend()
+        with one_thread():
+            return self._settled().recommend()
 
     def predict(self, points: Sequence[Mapping[str, ParamValue]]) -> list[Prediction]:
         """Predict metrics at points, in the user's units.
@@ -245,7 +247,8 @@ class Optimizer:
         """
         codec = self._context.codec
         rows = [codec.encode(self._point(point)) for point in points]
-        predicted = self._settled().predict(np.array(rows).reshape(-1, codec.dim))
+        with one_thread():
+            predicted = self._settled().predict(np.array(rows).reshape(-1, codec.dim))
         return [
             Prediction(
                 {
@@ -300,7 +303,8 @@ class Optimizer:
         own = self._columns
         if strategy.n_told < len(own.X):
             self._tell_new_rows(strategy)
-        suggestions = strategy.ask(n, time_left_s=time_left_s)
+        with one_thread():
+            suggestions = strategy.ask(n, time_left_s=time_left_s)
         self._proposed = strategy.state()
         stamped = tuple(
             replace(s, provenance=replace(s.provenance, data_revision=self._revision))

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -160,10 +161,10 @@ def _time_parts(data: Data) -> tuple[float, float]:
 def time_botorch(data: Data) -> Timing | None:
     """Time the textbook loop: a new ``SingleTaskGP``, its fit, ``optimize_acqf`` on LogEI."""
     try:
-        from botorch.acquisition import LogExpectedImprovement as BotorchLogEI
+        from botorch.acquisition.analytic import LogExpectedImprovement as BotorchLogEI
         from botorch.fit import fit_gpytorch_mll
         from botorch.models import SingleTaskGP
-        from botorch.optim import optimize_acqf
+        from botorch.optim.optimize import optimize_acqf
         from gpytorch.mlls import ExactMarginalLogLikelihood
     except ImportError:
         return None
@@ -174,12 +175,17 @@ def time_botorch(data: Data) -> Timing | None:
     for _ in range(2 if len(y) >= 500 else N_THEIRS):
         model = SingleTaskGP(x, y)
         likelihood = ExactMarginalLogLikelihood(model.likelihood, model)
-        fits.append(cpu_ms(lambda fit=likelihood: fit_gpytorch_mll(fit)))
+        fits.append(cpu_ms(partial(fit_gpytorch_mll, likelihood)))
         acquisition = BotorchLogEI(model, best_f=y.max())
         searches.append(
             cpu_ms(
-                lambda a=acquisition: optimize_acqf(
-                    a, bounds=bounds, q=1, num_restarts=10, raw_samples=512
+                partial(
+                    optimize_acqf,
+                    acquisition,
+                    bounds=bounds,
+                    q=1,
+                    num_restarts=10,
+                    raw_samples=512,
                 )
             )
         )

@@ -18,6 +18,7 @@ from bbopt.strategies.strategy import (
     Strategy,
     StrategyContext,
 )
+from bbopt.strategies.threads import one_thread
 
 __all__ = [
     "BUILDERS",
@@ -31,6 +32,7 @@ __all__ = [
     "StrategyContext",
     "build",
     "capabilities_of",
+    "one_thread",
     "plugins",
     "recommend_measured",
     "spec_of",

@@ -39,6 +39,9 @@ N_ANYWHERE: Final = 300
 near the optimum than any sparse approximation of the same cost that was measured."""
 RENEW_EVERY: Final = 100
 """Rows that may join such a model before its rows are chosen anew."""
+LABEL_NOISE_FLOOR: Final = 0.1
+"""Least noise variance of the labels +1 and -1. They jump where trials begin to crash; with
+less noise the length scales collapse to explain the jump, and crashes teach nothing nearby."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +156,11 @@ class Surrogates:
         return model
 
     def _settings(self, output: Output) -> GPSettings:
-        noise = FixedNoise() if output.noise is not Noise.LEARNED else LearnedNoise()
+        noise: LearnedNoise | FixedNoise
         if output.is_label:
-            return GPSettings(self._kernels, WarpKind.IDENTITY, LearnedNoise())
+            noise = LearnedNoise(floor=LABEL_NOISE_FLOOR)
+            return GPSettings(self._kernels, WarpKind.IDENTITY, noise)
+        noise = LearnedNoise() if output.noise is Noise.LEARNED else FixedNoise()
         warp = WarpKind.HALF_RANK if output.is_objective else WarpKind.BILOG
         return GPSettings(self._kernels, warp, noise)
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from bbopt import (
     Budget,
@@ -331,3 +332,21 @@ class TestDefinition:
             study.tell(trial, 1.0)
         assert study.suggest(1).space_exhausted
         assert study.ask() == []
+
+
+class TestThreads:
+    def test_suggestions_do_not_depend_on_the_number_of_threads(self) -> None:
+        n_before = torch.get_num_threads()
+        suggested = []
+        try:
+            for n_threads in (1, 2):
+                torch.set_num_threads(n_threads)
+                study = Optimizer(problem(), GPSpec(n_initial=4), seed=4)
+                for _ in range(6):
+                    trial = study.ask()[0]
+                    study.tell(trial, float(trial.parameters["x"]))
+                suggested.append(study.suggest(1).suggestions)
+                assert torch.get_num_threads() == n_threads
+        finally:
+            torch.set_num_threads(n_before)
+        assert suggested[0] == suggested[1]

@@ -1,0 +1,256 @@
+"""The default strategy: when it models, what it avoids, and what it does when things break."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from bbopt import Float, Int, Metric, MetricKind, Noise, Optimizer, Problem, Space
+from bbopt.errors import NumericalError
+from bbopt.gp import GPModel
+from bbopt.problem import Goal
+from bbopt.search import maximise_batch
+from bbopt.specs import GPSpec, Quality
+from bbopt.strategies import gp_search, gp_surrogates
+from bbopt.strategies.pace import Effort, Pace
+from bbopt.trial import Infeasible, Stopped, Trial
+from bbopt.trial.trial import Measurement, Value
+
+SHORT = GPSpec(n_initial=4)
+
+
+def box(d: int = 2, noise: Noise = Noise.LEARNED, **defaults: float) -> Problem:
+    space = Space(
+        tuple(Float(f"x{i}", 0.0, 1.0, default=defaults.get(f"x{i}")) for i in range(d))
+    )
+    return Problem(space, (Metric("loss", goal=Goal.MINIMIZE, noise=noise),))
+
+
+def bowl(trial: Trial) -> float:
+    return sum((float(v) - 0.3) ** 2 for v in trial.parameters.values())
+
+
+def run(study: Optimizer, n: int, value: Callable[[Trial], object] = bowl) -> list[Trial]:
+    trials = []
+    for _ in range(n):
+        (trial,) = study.ask()
+        study.tell(trial, value(trial))  # type: ignore[arg-type]
+        trials.append(trial)
+    return trials
+
+
+def generators(trials: list[Trial]) -> list[str]:
+    return [trial.provenance.generator for trial in trials]
+
+
+class TestInitialDesign:
+    @pytest.mark.parametrize(("d", "n"), [(1, 5), (3, 5), (4, 10), (6, 10)])
+    def test_its_size_grows_with_the_dimension(self, d: int, n: int) -> None:
+        trials = run(Optimizer(box(d), "gp", seed=1), n + 2)
+        assert generators(trials) == ["sobol"] * n + ["gp"] * 2
+
+    def test_the_defaults_of_the_space_come_first(self) -> None:
+        study = Optimizer(box(2, x0=0.25, x1=0.5), SHORT)
+        trials = run(study, 5)
+        assert trials[0].parameters == {"x0": 0.25, "x1": 0.5}
+        assert generators(trials) == ["default", "sobol", "sobol", "sobol", "gp"]
+
+    def test_defaults_that_somebody_enqueued_are_not_tried_twice(self) -> None:
+        study = Optimizer(box(2, x0=0.25, x1=0.5), SHORT)
+        study.enqueue({"x0": 0.25, "x1": 0.5})
+        assert generators(run(study, 2)) == ["enqueued", "sobol"]
+
+    def test_partial_defaults_are_no_point(self) -> None:
+        assert generators(run(Optimizer(box(2, x0=0.25), SHORT), 1)) == ["sobol"]
+
+    def test_results_from_elsewhere_count_towards_it(self) -> None:
+        study = Optimizer(box(2), SHORT)
+        for x in (0.1, 0.5, 0.7, 0.9):
+            study.enqueue({"x0": x, "x1": 1.0 - x})
+        run(study, 4)
+        assert generators(run(study, 1)) == ["gp"]
+
+    def test_without_results_a_large_first_batch_is_quasi_random(self) -> None:
+        trials = Optimizer(box(2), SHORT).ask(12)
+        assert set(generators(trials)) == {"sobol"}
+        assert len({tuple(t.parameters.values()) for t in trials}) == 12
+
+
+class TestSearch:
+    @pytest.mark.parametrize("quality", list(Quality))
+    def test_it_finds_the_bottom_of_a_bowl(self, quality: Quality) -> None:
+        study = Optimizer(box(3), GPSpec(quality=quality), seed=2)
+        run(study, 15)
+        best = study.best()
+        assert best is not None
+        assert bowl(best) < 5e-3
+
+    def test_a_batch_spreads(self) -> None:
+        study = Optimizer(box(2), SHORT, seed=3)
+        run(study, 5, lambda trial: math.sin(9.0 * float(trial.parameters["x0"])))
+        batch = np.array([list(t.parameters.values()) for t in study.ask(5)], dtype=float)
+        distances = np.abs(batch[:, None] - batch[None]).max(axis=2) + np.eye(5)
+        assert distances.min() > 1e-3
+
+    @pytest.mark.parametrize(("edge", "loss"), [(0.2, 1e-3), (0.5, 0.045)])
+    def test_the_best_point_that_does_not_crash_is_found(
+        self, edge: float, loss: float
+    ) -> None:
+        def value(trial: Trial) -> object:
+            return Infeasible() if float(trial.parameters["x0"]) < edge else bowl(trial)
+
+        study = Optimizer(box(2), "gp", seed=4)
+        trials = run(study, 20, value)
+        best = study.best()
+        assert best is not None
+        assert bowl(best) < loss
+        n_crashed = sum(float(t.parameters["x0"]) < edge for t in trials[5:])
+        assert n_crashed <= (1 if edge == 0.2 else 10)
+
+    def test_a_first_feasible_point_is_found_where_it_is_rare(self) -> None:
+        metrics = (
+            Metric("loss", goal=Goal.MINIMIZE),
+            Metric("size", MetricKind.CONSTRAINT, upper=0.1),
+        )
+        study = Optimizer(Problem(box(2).space, metrics), SHORT, seed=5)
+
+        def value(trial: Trial) -> object:
+            x, y = (float(v) for v in trial.parameters.values())
+            return {"loss": x + y, "size": math.hypot(x - 0.83, y - 0.22)}
+
+        run(study, 15, value)
+        assert study.best() is not None
+        batch = study.ask(3)
+        assert len({tuple(t.parameters.values()) for t in batch}) == 3
+
+    def test_reported_noise_is_believed(self) -> None:
+        study = Optimizer(box(1, Noise.REPORTED), SHORT, seed=6)
+        for x, loss, sd in (
+            (0.2, 1.0, 0.01),
+            (0.5, -3.0, 5.0),
+            (0.8, 0.0, 0.01),
+            (0.9, 0.1, 0.01),
+        ):
+            study.enqueue({"x0": x})
+            study.tell(study.ask()[0], {"loss": (loss, sd)})
+        recommended = study.recommend()
+        assert recommended is not None
+        assert recommended.parameters["x0"] != 0.5
+
+    def test_a_partial_result_of_a_stopped_trial_is_used(self) -> None:
+        study = Optimizer(box(2), SHORT, seed=7)
+        for _ in range(6):
+            trial = study.ask()[0]
+            study.tell(trial, Stopped(Measurement({"loss": Value(bowl(trial))})))
+        assert study.ask()[0].provenance.generator == "gp"
+
+    def test_noise_that_is_seen_lets_a_discrete_point_be_measured_again(self) -> None:
+        problem = Problem(Space((Int("n", 1, 8),)), (Metric("y", goal=Goal.MAXIMIZE),))
+        study = Optimizer(problem, SHORT, seed=8)
+        rng = np.random.default_rng(0)
+
+        def value(trial: Trial) -> float:
+            return -abs(float(trial.parameters["n"]) - 3.0) + float(rng.normal())
+
+        trials = run(study, 30, value)
+        counts = np.bincount([int(t.parameters["n"]) for t in trials], minlength=9)
+        assert counts[2:5].sum() > 15
+
+
+class TestLadder:
+    def test_a_failed_fit_still_answers_and_says_so(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(_: GPModel) -> None:
+            raise NumericalError("no luck")
+
+        study = Optimizer(box(2), SHORT, seed=9)
+        run(study, 6)
+        monkeypatch.setattr(GPModel, "refit", fail)
+        provenance = study.ask()[0].provenance
+        assert provenance.generator == "gp"
+        assert provenance.degraded_from == "gp"
+        assert "no luck" in provenance.reason
+
+    def test_a_failed_search_falls_back_to_the_prior(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls = []
+        search = maximise_batch
+
+        def fail_once(*arguments: object, **options: object) -> object:
+            calls.append(1)
+            if len(calls) == 1:
+                raise NumericalError("not positive definite")
+            return search(*arguments, **options)  # type: ignore[arg-type]
+
+        study = Optimizer(box(2), SHORT, seed=10)
+        run(study, 6)
+        monkeypatch.setattr(gp_search, "maximise_batch", fail_once)
+        provenance = study.ask()[0].provenance
+        assert (provenance.generator, provenance.degraded_from) == ("gp", "gp")
+        assert "prior-mode hyperparameters: not positive definite" in provenance.reason
+
+    def test_a_model_that_never_works_leaves_quasi_random_points(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object, **__: object) -> object:
+            raise NumericalError("broken")
+
+        study = Optimizer(box(2), SHORT, seed=11)
+        run(study, 6)
+        monkeypatch.setattr(gp_search, "maximise_batch", fail)
+        trials = study.ask(3)
+        assert generators(trials) == ["sobol"] * 3
+        assert all(t.provenance.degraded_from == "gp" for t in trials)
+        monkeypatch.undo()
+        assert study.ask()[0].provenance.degraded_from == ""
+
+
+class TestDeadlines:
+    def test_no_time_means_no_model(self) -> None:
+        study = Optimizer(box(2), SHORT, seed=12)
+        run(study, 6)
+        (suggestion,) = study.suggest(1, time_left_s=0.0).suggestions
+        assert suggestion.provenance.generator == "sobol"
+        assert suggestion.provenance.degraded_from == "gp"
+
+    def test_a_little_time_means_no_refit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        study = Optimizer(box(2), SHORT, seed=13)
+        run(study, 6)
+        monkeypatch.setattr(Pace, "effort", lambda *_, **__: Effort.SHORT)
+        before = dict(study._strategy._surrogates.saved)  # type: ignore[attr-defined]
+        (suggestion,) = study.suggest(1, time_left_s=0.02).suggestions
+        assert suggestion.provenance.generator == "gp"
+        assert "no refit" in suggestion.provenance.reason
+        assert study._strategy._surrogates.saved == before  # type: ignore[attr-defined]
+
+    def test_plenty_of_time_changes_nothing(self) -> None:
+        study = Optimizer(box(2), SHORT, seed=14)
+        run(study, 6)
+        unhurried = study.suggest(1).suggestions
+        assert study.suggest(1, time_left_s=1e6).suggestions == unhurried
+
+
+class TestManyResults:
+    def test_a_large_study_stands_on_a_subset_and_survives_a_rebuild(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(gp_surrogates, "MAX_EXACT", 40)
+        monkeypatch.setattr(gp_surrogates, "N_NEAREST", 20)
+        monkeypatch.setattr(gp_surrogates, "N_ANYWHERE", 10)
+        monkeypatch.setattr(gp_surrogates, "RENEW_EVERY", 6)
+        study = Optimizer(box(2), SHORT, seed=15)
+        for trial in study.ask(38):
+            study.tell(trial, bowl(trial))
+        for _ in range(12):
+            run(study, 1)
+            rebuilt = Optimizer(box(2), SHORT, seed=15)
+            rebuilt.fold(study.log.events())
+            assert study.suggest(1).suggestions == rebuilt.suggest(1).suggestions
+        surrogates = study._strategy._surrogates  # type: ignore[attr-defined]
+        assert 30 <= len(surrogates.rows("objective")) <= 36
+        best = study.best()
+        assert best is not None
+        assert bowl(best) < 1e-3

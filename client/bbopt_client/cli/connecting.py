@@ -10,7 +10,6 @@ from bbopt_client.cli.output import Format, choose_format
 
 if TYPE_CHECKING:
     from bbopt_client.client import Client
-    from bbopt_client.settings import ClientOptions
     from bbopt_client.study import Study
 
 
@@ -30,15 +29,18 @@ class Globals:
         """How to write data to standard output."""
         return choose_format(self.output, sys.stdout)
 
-    def open(self, *, options: "ClientOptions | None" = None, spools: bool = True) -> "Client":
+    def open(self, *, spools: bool = True, first_contact_s: float = 3.0) -> "Client":
         """Make a client of the server that the command line or the environment names.
 
         Args:
-            options: Patience.
             spools: Keep results on disk until they are delivered.
+            first_contact_s: How long to try a server that was never reached; a person who
+                mistyped an address should not wait.
         """
         from bbopt_client.client import Client
+        from bbopt_client.settings import ClientOptions
 
+        options = ClientOptions(first_contact_s=first_contact_s)
         return Client(self.server, options=options, outbox=None if spools else False)
 
 

@@ -124,9 +124,14 @@ def _outbox() -> Finding:
     if not os.access(probe, os.W_OK):
         text = f"{folder} cannot be written: results would not survive a crash"
         return Finding("outbox", Level.WARNING, text)
-    waiting = [path for path in folder.glob("*") if path.is_file() and path.stat().st_size]
-    text = f"{folder}, {len(waiting)} files with results that wait" if waiting else str(folder)
-    return Finding("outbox", Level.OK, text)
+    waiting = [path for path in folder.glob("*.jsonl") if path.stat().st_size]
+    refused = [path for path in waiting if path.name == "refused.jsonl"]
+    text = str(folder)
+    if len(waiting) > len(refused):
+        text += f"; {len(waiting) - len(refused)} clients' results wait to be sent"
+    if refused:
+        text += f"; results that a server refused are in {refused[0].name}"
+    return Finding("outbox", Level.WARNING if refused else Level.OK, text)
 
 
 def _existing_parent(folder: Path) -> Path:

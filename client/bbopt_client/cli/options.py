@@ -11,9 +11,8 @@ ServerOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--server",
-        envvar="BBOPT_SERVER",
         metavar="HOST:PORT",
-        help="Address of the server. [default: 127.0.0.1:50151]",
+        help="Address of the server. [default: $BBOPT_SERVER or 127.0.0.1:50151]",
         show_default=False,
     ),
 ]

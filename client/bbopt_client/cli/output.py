@@ -1,8 +1,6 @@
 """Data on standard output, as a table, JSON, JSON lines or CSV."""
 
-import csv
 import enum
-import io
 import json
 import os
 import sys
@@ -90,13 +88,15 @@ def to_csv(rows: Sequence[Mapping[str, Cell]]) -> str:
     """
     if not rows:
         return ""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
     names = list(dict.fromkeys(name for row in rows for name in row))
-    writer.writerow([_defuse(name) for name in names])
-    for row in rows:
-        writer.writerow([_csv_cell(row.get(name)) for name in names])
-    return buffer.getvalue()
+    lines = [[_defuse(name) for name in names]]
+    lines += [[_csv_cell(row.get(name)) for name in names] for row in rows]
+    return "".join(",".join(map(_quote, line)) + "\n" for line in lines)
+
+
+def _quote(text: str) -> str:
+    # By hand: the csv module leaves a lone carriage return bare if lines end without one.
+    return f'"{text.replace(chr(34), chr(34) * 2)}"' if set(text) & set(',"\r\n') else text
 
 
 def _csv_cell(cell: Cell) -> str:
@@ -137,18 +137,28 @@ def _write_table(
     from rich.table import Table
     from rich.text import Text
 
-    names = list(dict.fromkeys(name for record in records for name in record.flat))
-    if columns is not None:
-        names = [name for name in columns if name in names]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in names:
+    names = _shown(records, columns)
+    for position, name in enumerate(names):
         cells = [record.flat.get(name) for record in records]
         is_number = all(isinstance(cell, int | float | None) for cell in cells)
-        table.add_column(Text(name), justify="right" if is_number else "left")
+        table.add_column(
+            Text(name), justify="right" if is_number else "left", no_wrap=position == 0
+        )
     for record in records:
         table.add_row(*(Text(_show(record.flat.get(name))) for name in names))
     # Rich honours NO_COLOR and the terminal's width; Text keeps markup in data harmless.
     Console(file=stream).print(table)
+
+
+def _shown(records: Sequence[Record], columns: Sequence[str] | None) -> list[str]:
+    """Name the columns of a table: those in which something stands."""
+    filled = [
+        name
+        for name in dict.fromkeys(name for record in records for name in record.flat)
+        if any(record.flat.get(name) not in (None, "") for record in records)
+    ]
+    return filled if columns is None else [name for name in columns if name in filled]
 
 
 def _show(cell: Cell) -> str:

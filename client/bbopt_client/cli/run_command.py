@@ -123,7 +123,7 @@ def run(
         n_kept=keep,
     )
     options = merged(context, server, output)
-    with options.open() as client:
+    with options.open(first_contact_s=10.0) as client:
         found = open_study(client, study)
         plan = plan_work(request, found, server=client.address, environment=os.environ)
         ended = Worker(found, plan, say=_say).run()

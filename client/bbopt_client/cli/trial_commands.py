@@ -11,8 +11,8 @@ from bbopt_client.cli.options import OutputOption, ServerOption, StudyArgument, 
 if TYPE_CHECKING:
     from bbopt.trial import Measurement, Outcome, TrialState
 
-_TABLE = ("trial", "state", "feasible", "attempt", "generator", "message")
-"""Columns of a table beside the parameters and the metrics."""
+_TABLE = ("trial", "state", "feasible", "generator", "message")
+"""Columns of a table beside the parameters and the metrics, which follow the second."""
 
 
 class TellState(StrEnum):

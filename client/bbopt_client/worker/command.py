@@ -16,7 +16,7 @@ from typing import TypeAlias
 from bbopt.errors import InvalidError, Violation
 from bbopt.space import ParamValue
 
-_MACRO = re.compile(r"(?P<escape>\$?)\$\{(?P<name>[a-z_]*)(?::(?P<argument>[^{}]*))?\}")
+_MACRO = re.compile(r"(?P<escape>\$?)\$\{(?P<name>[^{}:]*)(?::(?P<argument>[^{}]*))?\}")
 
 
 @dataclass(frozen=True, slots=True)

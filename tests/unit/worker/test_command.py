@@ -59,6 +59,7 @@ def expand(*argv: str, parameters: dict[str, ParamValue] | None = None) -> list[
         ("--rate=${param:lr},${param:opt}", ["--rate=0.1,sgd"]),
         ("out/${study}-${trial}.${attempt}", ["out/digits-12.2"]),
         ("$${param:lr}", ["${param:lr}"]),
+        ("$${5} $${HOME}", ["${5} ${HOME}"]),
         ("$HOME {x} ${", ["$HOME {x} ${"]),
         ("", [""]),
     ],
@@ -99,6 +100,7 @@ def test_a_float_survives_the_command_line(value: float) -> None:
     [
         ("${arg}", "unknown macro ${arg}"),
         ("${}", "unknown macro"),
+        ("${HOME}", "unknown macro ${HOME}"),
         ("${trial:3}", "unknown macro ${trial:3}"),
         ("${param:nope}", "no parameter 'nope'"),
         ("${param}", "needs a name"),

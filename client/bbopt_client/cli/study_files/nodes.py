@@ -73,23 +73,31 @@ def describe(node: Node) -> str:
             assert_never(node)
 
 
-class _AliasError(yaml.YAMLError):
-    def __init__(self, event: yaml.Event) -> None:
+class _RefusedError(yaml.YAMLError):
+    """Something that is YAML, but not in the subset."""
+
+    def __init__(self, message: str, event: yaml.Event) -> None:
         mark = event.start_mark
         self.place = None if mark is None else Place(mark.line + 1, mark.column + 1)
-        super().__init__("aliases are not supported: write the value out")
+        super().__init__(message)
 
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with YAML 1.2's idea of plain scalars, and without aliases."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+    depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise _AliasError(event)
-        return super().compose_node(parent, index)
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            raise _RefusedError("aliases are not supported: write the value out", event)
+        if self.depth > _MAX_DEPTH:
+            raise _RefusedError("is nested too deeply", event)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 PLAIN_SCALARS: tuple[tuple[str, re.Pattern[str], list[str]], ...] = tuple(
@@ -125,15 +133,13 @@ def read_nodes(text: str, source: str, faults: FaultList) -> Node:
         composed = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         raise StudyFileError(source, [_yaml_fault(error)]) from error
-    except _AliasError as error:
+    except _RefusedError as error:
         raise StudyFileError(source, [Fault("", str(error), error.place)]) from error
     except yaml.YAMLError as error:
         raise StudyFileError(source, [Fault("", f"is not YAML: {error}")]) from error
-    except RecursionError as error:
-        raise StudyFileError(source, [Fault("", "is nested too deeply")]) from error
     if composed is None:
         raise StudyFileError(source, [Fault("", "is empty")])
-    return _convert(composed, "", faults, depth=0)
+    return _convert(composed, "", faults)
 
 
 def _yaml_fault(error: yaml.MarkedYAMLError) -> Fault:
@@ -143,28 +149,25 @@ def _yaml_fault(error: yaml.MarkedYAMLError) -> Fault:
     return Fault("", "is not YAML: " + ", ".join(parts), place)
 
 
-def _convert(node: yaml.Node, path: str, faults: FaultList, *, depth: int) -> Node:
+def _convert(node: yaml.Node, path: str, faults: FaultList) -> Node:
     place = Place(node.start_mark.line + 1, node.start_mark.column + 1)
-    if depth > _MAX_DEPTH:
-        faults.add(path, "is nested too deeply", place)
-        return ScalarNode(None, place)
     match node:
         case yaml.ScalarNode():
             return ScalarNode(_scalar(node, path, place, faults), place)
         case yaml.SequenceNode() if node.tag == _TAG + "seq":
             items = (
-                _convert(child, f"{path}[{index}]", faults, depth=depth + 1)
+                _convert(child, f"{path}[{index}]", faults)
                 for index, child in enumerate(node.value)
             )
             return ListNode(tuple(items), place)
         case yaml.MappingNode() if node.tag == _TAG + "map":
-            return _convert_map(node, path, faults, depth=depth)
+            return _convert_map(node, path, faults)
         case _:
             faults.add(path, f"the tag {node.tag} is not supported", place)
             return ScalarNode(None, place)
 
 
-def _convert_map(node: yaml.MappingNode, path: str, faults: FaultList, *, depth: int) -> Node:
+def _convert_map(node: yaml.MappingNode, path: str, faults: FaultList) -> Node:
     entries: dict[str, Node] = {}
     places: dict[str, Place] = {}
     for key_node, value_node in node.value:
@@ -178,7 +181,7 @@ def _convert_map(node: yaml.MappingNode, path: str, faults: FaultList, *, depth:
             faults.add(child, f"is there twice, first in line {places[key].line}", place)
             continue
         places[key] = place
-        entries[key] = _convert(value_node, child, faults, depth=depth + 1)
+        entries[key] = _convert(value_node, child, faults)
     mark = node.start_mark
     return MapNode(entries, places, Place(mark.line + 1, mark.column + 1))
 
@@ -186,8 +189,9 @@ def _convert_map(node: yaml.MappingNode, path: str, faults: FaultList, *, depth:
 def _scalar(
     node: yaml.ScalarNode, path: str, place: Place, faults: FaultList
 ) -> str | int | float | bool | None:
-    text = str(node.value)
     try:
+        # JSON writes a character beyond 16 bits as two escapes, which YAML leaves apart.
+        text = str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
         match node.tag.removeprefix(_TAG):
             case "str":
                 return text
@@ -202,5 +206,5 @@ def _scalar(
             case _:
                 faults.add(path, f"the tag {node.tag} is not supported", place)
     except ValueError:
-        faults.add(path, f"{text[:40]!r} is not what its tag says", place)
+        faults.add(path, f"{node.value[:40]!r} is not what its tag says", place)
     return None

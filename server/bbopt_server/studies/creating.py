@@ -1,7 +1,6 @@
 """Founding, finding and deleting studies."""
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import replace
 
 from bbopt.errors import (
@@ -15,7 +14,7 @@ from bbopt.rpc.names import StudyName
 from bbopt.rpc.study import study_spec_to_bytes
 from bbopt.space import Space
 from bbopt.space.emptiness import require_nonempty
-from bbopt.specs import CAPABILITIES, NAMES, Capabilities, StrategySpec, StudySpec
+from bbopt.specs import CAPABILITIES, NAMES, StrategySpec, StudySpec, find_unsupported
 from bbopt_server.storage.store import StudyRow, Transaction
 from bbopt_server.studies.commands import CreateStudy, DeleteStudy, IfExists
 from bbopt_server.studies.ledger import Effects, Ledger, find_study
@@ -38,40 +37,13 @@ def check_capabilities(spec: StudySpec) -> None:
     Raises:
         UnsupportedError: Naming each feature and the strategies that can handle it.
     """
+    name = strategy_name(spec.strategy)
     own = CAPABILITIES[type(spec.strategy)]
-    violations = [
-        Violation(
-            "study.spec.strategy",
-            f"{strategy_name(spec.strategy)!r} cannot handle {described}; "
-            f"{_those_that_can(feature, minimum)} can",
-        )
-        for feature, minimum, described in _needed(spec)
-        if not _handles(own, feature, minimum)
-    ]
+    violations = find_unsupported(spec.problem, own, name=name)
     if violations:
-        raise UnsupportedError(violations)
-
-
-def _needed(spec: StudySpec) -> Iterator[tuple[str, int, str]]:
-    """List the features that a problem needs: field of ``Capabilities``, minimum, words."""
-    space = spec.problem.space
-    n_searched = sum(not hasattr(each, "value") for each in space.parameters)
-    yield "max_dimensions", n_searched, f"{n_searched} parameters"
-    if space.constraints:
-        yield "supports_parameter_constraints", 1, "constraints between parameters"
-    if any(getattr(each, "active_if", None) is not None for each in space.parameters):
-        yield "supports_conditions", 1, "conditional parameters"
-
-
-def _handles(capabilities: Capabilities, feature: str, minimum: int) -> bool:
-    return int(getattr(capabilities, feature)) >= minimum
-
-
-def _those_that_can(feature: str, minimum: int) -> str:
-    names = [
-        name for name, kind in NAMES.items() if _handles(CAPABILITIES[kind], feature, minimum)
-    ]
-    return ", ".join(names) or "no strategy"
+        raise UnsupportedError(
+            [Violation(f"study.spec.{each.field}", each.message) for each in violations]
+        )
 
 
 def differences(stored: object, given: object, path: str = "spec") -> list[str]:

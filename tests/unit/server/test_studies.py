@@ -130,7 +130,7 @@ async def test_a_feature_that_the_strategy_lacks_is_named_with_those_that_have_i
     spec.parameters.extend(double(f"x{i}") for i in range(400))
     with pytest.raises(UnsupportedError) as caught:
         await Service().create(spec)
-    assert "400 parameters" in str(caught.value)
+    assert "study.spec.strategy: gp cannot handle 400 searched parameters" in str(caught.value)
     assert "sobol" in str(caught.value)
 
 

@@ -41,9 +41,13 @@ def outcome_of(result: Result, problem: Problem, *, elapsed_s: float | None = No
     match result:
         case Abandoned():
             return result
-        case Completed(measurement) | Stopped(measurement):
-            checked = check_measurement(measurement, problem, elapsed_s=elapsed_s)
-            return type(result)(checked)
+        case Completed(measurement):
+            return Completed(check_measurement(measurement, problem, elapsed_s=elapsed_s))
+        case Stopped(measurement):
+            # Ended early, it may lack what is only measured at the end; the server takes it.
+            return Stopped(
+                check_measurement(measurement, problem, partial=True, elapsed_s=elapsed_s)
+            )
         case Infeasible(message, partial):
             return Infeasible(message, _partial(partial, problem, elapsed_s))
         case Failed(message, retryable, partial):

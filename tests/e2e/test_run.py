@@ -109,7 +109,8 @@ def test_intermediate_reports_reach_the_server(line: CommandLine) -> None:
 def test_an_order_to_stop_ends_the_program_and_keeps_what_it_measured(
     line: CommandLine,
 ) -> None:
-    line.create("early", "--trials", "1")
+    # The constraint is only measured at the end, which never comes.
+    line.create("early", "--trials", "1", "--constraint", "size <= 5")
     code = (
         "import pathlib, os, time\n"
         "from bbopt_client import worker\n"

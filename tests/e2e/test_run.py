@@ -185,3 +185,11 @@ def test_a_killed_workers_trial_runs_again_elsewhere(own: CommandLine) -> None:
     assert (own.folder / "attempt").read_text() == "2\n"
     # Nobody was left to end the first program.
     os.killpg(int((own.folder / "pid").read_text()), signal.SIGKILL)
+
+
+def test_the_example_runs_as_documented(line: CommandLine) -> None:
+    examples = Path(__file__).parents[2] / "examples"
+    line.run("study", "create", "-f", str(examples / "study.yaml"), "--trials", "3")
+    line.run("run", "tune-lr", "--", "${interpreter}", str(examples / "train.py"), "${args}")
+    for trial in line.json("trials", "tune-lr"):
+        assert trial["metrics"]["latency_ms"] == 2.5 * trial["parameters"]["depth"]

@@ -34,6 +34,7 @@ from bbopt.gp.warp import (
     fit_bilog,
     fit_half_rank,
     fit_standardise,
+    variance_of_targets,
 )
 
 Array = NDArray[np.float64]
@@ -291,8 +292,9 @@ class GPModel:
     def _extend_posterior(self, first: int) -> None:
         if first == self.n:
             return
-        sds, values = self._noise_sd[first:], self._y[first:]
-        variances = (sds * self._noise_warp.slope(values)) ** 2
+        variances = variance_of_targets(
+            self._noise_sd[first:], self._noise_warp, self._y[first:]
+        )
         for row, variance in zip(self._features(self._X[first:]), variances, strict=True):
             self.posterior.append(row, float(variance))
 
@@ -325,7 +327,7 @@ class GPModel:
     def _known_variances(self, warp: OutputWarp, n: int) -> Array:
         if not self._noise_sd[:n].any():
             return np.zeros(n)
-        return (self._noise_sd[:n] * warp.slope(self._y[:n])) ** 2
+        return variance_of_targets(self._noise_sd[:n], warp, self._y[:n])
 
     def _evidence_weights(self) -> Array:
         """Return the softmax of log evidence plus log prior (the MAP value of each kernel)."""

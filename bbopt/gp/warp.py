@@ -4,7 +4,7 @@ Objectives: the worse half of the values is replaced by what a normal sample of 
 would look like, so that one terrible trial does not flatten everything near the best; the
 better half stays linear; then all is standardised. Constraints keep zero at zero, because zero
 is where feasibility starts. Values up to 1e300 in magnitude are accepted, however small or
-equal they are.
+equal they are; below 1e-305 they count as equal.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,8 @@ Array = NDArray[np.float64]
 RELATIVE_SPREAD_FLOOR: Final = 1e-13
 """A spread below this fraction of the largest magnitude is rounding: the values count as
 equal."""
+_SMALLEST_UNIT: Final = 1e-305
+"""Values below this count as equal: their unit has no finite inverse."""
 
 
 class OutputWarp(Protocol):
@@ -55,7 +57,7 @@ class LinearWarp:
 
     def slope(self, y: Array) -> Array:
         """Return the constant slope, once per value."""
-        return np.full(y.shape, 1.0 / self.scale / self.unit)
+        return _relative(np.full(y.shape, 1.0 / self.scale), 0.0, self.unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class PiecewiseLinearWarp:
         """Return the slope of the segment below each value."""
         slopes = np.diff(self.targets) / np.diff(self.knots)
         index = np.searchsorted(self.knots, _relative(y, self.center, self.unit)) - 1
-        return slopes[np.clip(index, 0, len(slopes) - 1)] / self.unit
+        return _relative(slopes[np.clip(index, 0, len(slopes) - 1)], 0.0, self.unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,8 @@ class BilogWarp:
 
     def slope(self, y: Array) -> Array:
         """Return the derivative at each value."""
-        return 1.0 / (1.0 + np.abs(_relative(y, 0.0, self.unit))) / self.scale / self.unit
+        slopes = 1.0 / (1.0 + np.abs(_relative(y, 0.0, self.unit))) / self.scale
+        return _relative(slopes, 0.0, self.unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,8 @@ def fit_half_rank(y: Array) -> OutputWarp:
     center = float(np.median(y)) if len(y) else 0.0
     better = y[y >= center] - center
     unit = float(np.max(better, initial=0.0))
-    if len(np.unique(y)) < 3 or unit <= RELATIVE_SPREAD_FLOOR * abs(center) or unit == 0.0:
+    smallest = max(RELATIVE_SPREAD_FLOOR * abs(center), _SMALLEST_UNIT)
+    if len(np.unique(y)) < 3 or unit <= smallest:
         return fit_standardise(y)
     # Measured from the median in units of the better half: a single value of -1e300 among
     # ordinary ones then costs no digits of the others.
@@ -184,11 +188,24 @@ def fit_bilog(y: Array) -> BilogWarp:
     """
     magnitudes = np.abs(y[y != 0.0])
     # Not below 1e-12 of the largest value: the logarithm would see nothing but the outliers.
-    unit = (
-        max(float(np.median(magnitudes)), 1e-12 * magnitudes.max()) if len(magnitudes) else 1.0
-    )
+    unit = 1.0
+    if len(magnitudes):
+        typical = max(float(np.median(magnitudes)), 1e-12 * float(magnitudes.max()))
+        unit = max(typical, _SMALLEST_UNIT)
     _, scale = _mean_and_scale(BilogWarp(unit, 1.0).forward(y))
     return BilogWarp(unit, scale)
+
+
+def variance_of_targets(sd: Array, warp: OutputWarp, y: Array) -> Array:
+    """Return the noise variances of targets, kept below 1e200.
+
+    Args:
+        sd: Standard deviations of the metric values, shape ``(n,)``.
+        warp: The map to targets; taken as linear around each value.
+        y: The metric values, shape ``(n,)``.
+    """
+    with np.errstate(over="ignore"):
+        return np.minimum(sd * warp.slope(y), 1e100) ** 2
 
 
 def _relative(y: Array, center: float, unit: float) -> Array:
@@ -199,7 +216,7 @@ def _relative(y: Array, center: float, unit: float) -> Array:
 
 def _unit(y: Array) -> float:
     largest = float(np.max(np.abs(y), initial=0.0))
-    return largest if largest > 0.0 else 1.0
+    return largest if largest > _SMALLEST_UNIT else 1.0
 
 
 def _mean_and_scale(u: Array) -> tuple[float, float]:
@@ -210,7 +227,7 @@ def _mean_and_scale(u: Array) -> tuple[float, float]:
     if len(u) == 1:
         return mean, 1.0
     scale = float(u.std(ddof=1))
-    floor = RELATIVE_SPREAD_FLOOR * float(np.abs(u).max())
+    floor = RELATIVE_SPREAD_FLOOR * max(1.0, float(np.abs(u).max()))
     return mean, scale if scale > floor else 1.0
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from bbopt.gp import fit_bilog, fit_half_rank, fit_standardise
-from bbopt.gp.warp import OutputWarp
+from bbopt.gp.warp import OutputWarp, variance_of_targets
 
 Array = NDArray[np.float64]
 Fit = Callable[[Array], OutputWarp]
@@ -110,3 +110,14 @@ def test_the_slope_agrees_with_finite_differences(fit: Fit) -> None:
 def test_equal_values_become_zero(fit: Fit) -> None:
     y = np.full(5, 3.7)
     np.testing.assert_allclose(fit(y).forward(y), 0.0, atol=1e-15)
+
+
+@pytest.mark.parametrize("fit", FITS)
+@given(values=wild, sd=st.floats(0.0, 1e300))
+def test_noise_variances_are_finite_whatever_the_magnitude(
+    fit: Fit, values: list[float], sd: float
+) -> None:
+    y = np.array(values, dtype=np.float64)
+    variances = variance_of_targets(np.full(len(y), sd), fit(y), y)
+    assert np.isfinite(variances).all()
+    assert sd > 0.0 or not variances.any()

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from bbopt.problem import Budget, Metric, MetricKind, Noise, Problem
 from bbopt.space import (
+    AllOf,
+    Between,
     Bool,
     Categorical,
+    Equals,
     Exclude,
     Fixed,
     Float,
@@ -27,9 +30,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AllOf",
+    "Between",
     "Bool",
     "Budget",
     "Categorical",
+    "Equals",
     "Exclude",
     "Fixed",
     "Float",

@@ -51,7 +51,8 @@ def condition_violations(
                 violations += _between_violations(node, parameters, where)
             case _:
                 kind = type(node).__name__
-                violations.append(Violation(where, f"must be a condition, got {kind}"))
+                message = f"must be Equals, Between or AllOf, got {kind}"
+                violations.append(Violation(where, message))
     return violations
 
 

@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bbopt import (
+        AllOf,
+        Between,
         Bool,
         Budget,
         Categorical,
+        Equals,
         Exclude,
         Fixed,
         Float,
@@ -50,14 +53,17 @@ if TYPE_CHECKING:
     from bbopt_client.trial import Trial
 
 _HOMES = {
+    "AllOf": "bbopt",
     "AskReason": "bbopt_client.results",
     "AskResult": "bbopt_client.results",
+    "Between": "bbopt",
     "Bool": "bbopt",
     "Budget": "bbopt",
     "Categorical": "bbopt",
     "Client": "bbopt_client.client",
     "ClientOptions": "bbopt_client.settings",
     "Directive": "bbopt_client.heartbeat",
+    "Equals": "bbopt",
     "Exclude": "bbopt",
     "Fixed": "bbopt",
     "Float": "bbopt",
@@ -82,14 +88,17 @@ _HOMES = {
 """Where each public name lives; it is imported when it is first used."""
 
 __all__ = [
+    "AllOf",
     "AskReason",
     "AskResult",
+    "Between",
     "Bool",
     "Budget",
     "Categorical",
     "Client",
     "ClientOptions",
     "Directive",
+    "Equals",
     "Exclude",
     "Fixed",
     "Float",

@@ -33,6 +33,8 @@ class Report:
 
     metrics: Mapping[str, Measured]
     step: int | None = None
+    strangers: tuple[str, ...] = ()
+    """Where there is no metric: the keys that there are instead, for whoever misspelt one."""
 
     @property
     def finite(self) -> dict[str, Value]:
@@ -92,7 +94,9 @@ def read_object(loaded: Mapping[str, object], names: frozenset[str]) -> Reading:
                 f"{name} must be a number, [value, sd] or {{value, sd}}, got {_shorten(given)}"
             )
         metrics[name] = measured
-    return Report(metrics, step)
+    if metrics:
+        return Report(metrics, step)
+    return Report(metrics, step, tuple(str(key) for key in loaded if key != STEP_KEY))
 
 
 def _measured(given: object) -> Measured | None:

@@ -28,7 +28,7 @@ class Lacking:
 
     names: tuple[str, ...]
     note: str
-    """The last thing that could not be read, or nothing."""
+    """The last thing that was not understood, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,8 @@ class MetricsRecord:
     def add(self, reading: Reading) -> None:
         """Take in one reading from a report file, a marked line or a result file."""
         match reading:
+            case Report(strangers=(_, *_) as strangers):
+                self._note = f"not metrics of the study: {_listed(strangers)}"
             case Report(metrics, None):
                 self._final.update(metrics)
             case Report(metrics, _):
@@ -116,3 +118,8 @@ class MetricsRecord:
         if self._required & diverged.keys():
             return Diverged(diverged)
         return Full({name: m for name, m in merged.items() if isinstance(m, Value)})
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    shown = [name[:40] for name in names[:4]]
+    return ", ".join(shown if len(names) <= 4 else [*shown, "..."])

@@ -1,7 +1,7 @@
 """What counts at the end, out of everything a program has said."""
 
 from bbopt.trial import Value
-from bbopt_client.worker.readings import NotFinite, Report, Unreadable
+from bbopt_client.worker.readings import NotFinite, Report, Unreadable, read_json
 from bbopt_client.worker.record import Diverged, Full, Lacking, MetricsRecord
 
 REQUIRED = frozenset({"loss", "size"})
@@ -72,4 +72,17 @@ def test_an_unreadable_result_file_is_a_fault_of_its_own() -> None:
 
 def test_partial_values_are_those_of_the_last_step() -> None:
     told = record(Report(values(loss=3, size=1), 0), Report(values(loss=2), 1))
+    assert told.partial() == {"loss": Value(2)}
+
+
+def test_a_misspelt_metric_is_named_where_one_is_missing() -> None:
+    names = frozenset({"loss", "size"})
+    told = MetricsRecord(REQUIRED)
+    told.add(read_json('{"metrics": {"loss": 1}}', names))
+    told.add(read_json('{"step": 3, "val_loss": 0.5}', names))
+    assert told.final() == Lacking(("loss", "size"), "not metrics of the study: val_loss")
+
+
+def test_a_line_without_metrics_takes_nothing_back() -> None:
+    told = record(Report(values(loss=2), 1), Report({}, 1, strangers=("learning_rate",)))
     assert told.partial() == {"loss": Value(2)}

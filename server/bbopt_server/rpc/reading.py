@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol, TypeVar
+from dataclasses import replace
+from typing import Protocol, TypeVar, assert_never
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -16,7 +17,7 @@ from bbopt.rpc.trial import measurement_from_message, outcome_from_message
 from bbopt.rpc.v1 import insight_service_pb2, trial_pb2
 from bbopt.rpc.v1 import optimization_service_pb2 as service_pb2
 from bbopt.rpc.violations import Violations, within
-from bbopt.trial import Outcome
+from bbopt.trial import Abandoned, Completed, Failed, Infeasible, Outcome, Stopped
 from bbopt_server.studies.asking import MAX_COUNT
 from bbopt_server.studies.commands import (
     AmendTrial,
@@ -47,6 +48,7 @@ MAX_HELD = 10_000
 """Trials in one heartbeat."""
 DEFAULT_PAGE, MAX_PAGE = 100, 1000
 _MAX_TEXT = 1024
+_MAX_OUTCOME_TEXT = 4096
 _MAX_LABELS = 64
 _MAX_LEASE_S = 30 * 24 * 3600.0
 
@@ -191,7 +193,7 @@ def _tell_item(item: service_pb2.Tell, study: StudyName) -> TellItem:
     outcome: Outcome | InvalidError
     try:
         with violations.within("outcome"):
-            outcome = outcome_from_message(item.outcome)
+            outcome = _outcome(item.outcome)
         violations.check()
     except InvalidError as error:
         outcome = error
@@ -270,7 +272,7 @@ def create_trial(request: service_pb2.CreateTrialRequest) -> CreateTrial:
     outcome: Outcome | None = None
     if request.HasField("outcome"):
         with violations.within("outcome"):
-            outcome = outcome_from_message(request.outcome)
+            outcome = _outcome(request.outcome)
     with violations.within("labels"):
         labels = _labels(request.labels)
     violations.check()
@@ -304,7 +306,7 @@ def amend_trial(request: service_pb2.AmendTrialRequest) -> AmendTrial:
     with violations.within("name"):
         name = TrialName.parse(request.name)
     with violations.within("outcome"):
-        outcome = outcome_from_message(request.outcome)
+        outcome = _outcome(request.outcome)
     with violations.within("reason"):
         reason = _text(request.reason)
     violations.check()
@@ -362,6 +364,20 @@ def _text(text: str) -> str:
     if any(not (char.isprintable() or char in "\n\t") for char in text):
         raise InvalidError.of("", "must have no control characters")
     return text
+
+
+def _outcome(message: trial_pb2.Outcome) -> Outcome:
+    """Read an outcome, and tidy its text: a message too long must not cost the result."""
+    outcome = outcome_from_message(message)
+    match outcome:
+        case Completed() | Stopped():
+            return outcome
+        case Infeasible(text) | Failed(text) | Abandoned(text):
+            kept = text[:_MAX_OUTCOME_TEXT]
+            tidy = "".join(c if c.isprintable() or c in "\n\t" else " " for c in kept)
+            return replace(outcome, message=tidy)
+        case _:
+            assert_never(outcome)
 
 
 def _line(text: str) -> str:

@@ -254,6 +254,22 @@ async def test_an_infeasible_point_is_final_and_counts_against_the_budget() -> N
 
 
 @asynchronous
+async def test_a_message_too_long_or_with_escapes_costs_only_its_own_text() -> None:
+    service = Service()
+    await service.create()
+    trials = (await service.ask(2)).trials
+    text = "bad mesh\n\x00\x1b[31m" + "x" * 1_000_000
+    infeasible = trial_pb2.Outcome(infeasible=trial_pb2.Infeasible(message=text))
+    assert (await service.tell(trials[0], infeasible)).state == Trial.STATE_INFEASIBLE
+    assert (await service.tell(trials[0], infeasible)).was_duplicate
+    await service.tell(trials[1], failed(text, final=True))
+    for each in trials:
+        message = (await service.trial(each.number)).state_message
+        assert message.startswith("bad mesh\n  [31mxxx")
+        assert len(message) == 4096
+
+
+@asynchronous
 async def test_whether_constraints_hold_is_stored_with_the_result() -> None:
     service = Service()
     await service.create(quadratic(constrained=True))

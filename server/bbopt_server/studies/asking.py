@@ -99,7 +99,8 @@ def hand_out_queued(
     ledger = Ledger(tx, find_study(tx, caller.ask.study), outside, effects)
     if ledger.row.state != "ACTIVE":
         return Answered(caller.call.encode(closed_answer(ledger.row)))
-    answered = serve(ledger, caller, stock_of(ledger))
+    room = room_of(tx, ledger.row, ledger.spec)
+    answered = serve(ledger, caller, stock_of(ledger, room))
     ledger.save()
     return answered
 
@@ -133,7 +134,14 @@ def commit_points(
     if all(each is not None for each in stored):
         return [each for each in stored if each is not None]
     ledger = Ledger(tx, row, outside, effects)
-    stock = stock_of(ledger, points)
+    room = room_of(tx, row, ledger.spec)
+    if len(points.suggestions) > room.n_new:
+        # Other asks took the room while these were computed; the strategy's state belongs to
+        # all of the points, so that they cannot be split.
+        if room.n_new > 0:
+            return Stale()
+        points = replace(points, suggestions=(), state=None)
+    stock = stock_of(ledger, room, points)
     # Looked up again one by one where a repetition waits beside the call that it repeats.
     are_distinct = len({each.call.request_id for each in callers}) == len(callers)
     outcomes: list[Answered | MustWait | BboptError] = [
@@ -236,7 +244,8 @@ def commit_fallback(
     room = room_of(tx, current, ledger.spec)
     needed = caller.ask.count - min(room.n_queued, room.n_hand_out)
     n_new = max(0, min(needed, room.n_new, len(points.suggestions)))
-    stock = stock_of(ledger, replace(points, suggestions=points.suggestions[:n_new]))
+    affordable = replace(points, suggestions=points.suggestions[:n_new])
+    stock = stock_of(ledger, room, affordable)
     answered = serve(ledger, caller, stock)
     ledger.save()
     return answered

@@ -11,7 +11,7 @@ from bbopt_server.studies.idempotency import store_answer
 from bbopt_server.studies.leasing import LeaseTerms, take
 from bbopt_server.studies.ledger import Ledger
 from bbopt_server.studies.records import new_trial_to_bytes, trial_labels_to_bytes
-from bbopt_server.studies.room import room_of
+from bbopt_server.studies.room import Room
 
 RETRY_AFTER_S = 1.0
 """When to ask again where only a result, or a trial that comes back, can help."""
@@ -100,9 +100,8 @@ class Stock:
     """Of the ``Asked`` event of this transaction; not inserted yet."""
 
 
-def stock_of(ledger: Ledger, points: Points | None = None) -> Stock:
-    """Count what there is, then add points to it."""
-    room = room_of(ledger.tx, ledger.row, ledger.spec)
+def stock_of(ledger: Ledger, room: Room, points: Points | None = None) -> Stock:
+    """Add points to what there is room for."""
     fresh = [] if points is None else _create(ledger, points)
     return Stock(room.n_queued, room.n_hand_out, fresh)
 

@@ -294,6 +294,25 @@ async def test_points_of_a_caller_that_left_wait_in_the_queue() -> None:
 
 
 @asynchronous
+async def test_points_become_no_trials_when_the_budget_was_taken_meanwhile() -> None:
+    service = Service()
+    await service.create(quadratic(strategy="sobol", max_trials=1))
+    service.compute.gate = asyncio.Event()
+    asking = asyncio.create_task(service.ask())
+    while not service.compute.jobs:
+        await asyncio.sleep(0)
+    await service.call(
+        "CreateTrial",
+        pb.CreateTrialRequest(
+            parent=STUDY, parameters=point(x=0.5, y=0.5), request_id=new_id()
+        ),
+    )
+    service.compute.gate.set()
+    assert [each.provenance.generator for each in (await asking).trials] == ["enqueued"]
+    assert (await service.study()).stats.queued == 0
+
+
+@asynchronous
 async def test_nothing_becomes_a_trial_when_every_caller_left() -> None:
     service = Service()
     await service.create()

@@ -103,7 +103,7 @@ async def serve(settings: Settings) -> None:
     """Run a server until a signal, or until its last client has been gone for long enough.
 
     Raises:
-        BboptError: The store or the address cannot be had.
+        BboptError: The store or the address cannot be had, or not be made known.
     """
     store = open_store(settings.db)
     compute = ComputePool(n_processes=settings.n_compute_processes, device=settings.device)
@@ -122,8 +122,7 @@ async def serve(settings: Settings) -> None:
             _log.info("stopping", extra={"drain_s": settings.drain_s})
             await _stop(app, ending)
     except BaseException:
-        await compute.stop()
-        await store.close()
+        await app.stop(0.0)
         raise
 
 

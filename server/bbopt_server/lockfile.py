@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from bbopt.errors import UnavailableError
 from bbopt_server.settings import MEMORY
 
 
@@ -30,7 +31,11 @@ def write_atomically(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def announced(db: str, address: str, port_file: Path | None) -> Iterator[None]:
-    """Say where the server of a database listens, for as long as the block runs."""
+    """Say where the server of a database listens, for as long as the block runs.
+
+    Raises:
+        UnavailableError: A file cannot be written.
+    """
     written: list[tuple[Path, str]] = []
     if db != MEMORY:
         content = json.dumps({"pid": os.getpid(), "address": address})
@@ -39,7 +44,10 @@ def announced(db: str, address: str, port_file: Path | None) -> Iterator[None]:
         written.append((port_file, address + "\n"))
     try:
         for path, text in written:
-            write_atomically(path, text)
+            try:
+                write_atomically(path, text)
+            except OSError as error:
+                raise UnavailableError(f"{path} cannot be written: {error.strerror}") from error
         yield
     finally:
         for path, text in written:

@@ -172,6 +172,16 @@ def test_a_folder_that_is_not_there_is_said_plainly(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
+def test_an_address_that_cannot_be_made_known_ends_the_server_plainly(
+    db: str, tmp_path: Path
+) -> None:
+    refused = run("--db", db, "--listen", "127.0.0.1:0", "--port-file", str(tmp_path / "no/p"))
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("no/p cannot be written: No such file or directory\n")
+    assert "Traceback" not in refused.stderr
+    assert not Path(f"{db}.lock").exists()
+
+
 def test_without_an_engine_asks_say_what_to_install_and_tells_work(
     db: str, tmp_path: Path
 ) -> None:

@@ -10,7 +10,8 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from bbopt.errors import DataLossError, PreconditionError, UnavailableError
 from bbopt_server.storage.schema import Migration, migrate
@@ -23,13 +24,25 @@ _CHECK_PERIOD = 100_000  # Virtual machine instructions between two looks at the
 _SYNCHRONOUS_FULL = 2
 _log = logging.getLogger(__name__)
 
+OpenFile: TypeAlias = Callable[[str], sqlite3.Connection]
+"""Opens or creates a file without reading it, in autocommit mode and for any thread."""
 
-def connect(path: str, migrations: Sequence[Migration]) -> sqlite3.Connection:
-    """Open a database file, or create one that only its owner may read.
+
+def open_private(path: str) -> sqlite3.Connection:
+    """Open a file on the disk, or create one that only its owner may read."""
+    _create_private(path)
+    return sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
+
+
+def connect(
+    path: str, migrations: Sequence[Migration], *, open_file: OpenFile = open_private
+) -> sqlite3.Connection:
+    """Open a database file and make it ready: ours alone, durable, sound, up to date.
 
     Args:
         path: The file; its folder must exist.
         migrations: The schema that this version works with.
+        open_file: For tests of faults: opens the file on a disk that fails.
 
     Returns:
         A connection in autocommit mode that may be handed to another thread.
@@ -41,10 +54,7 @@ def connect(path: str, migrations: Sequence[Migration]) -> sqlite3.Connection:
         DataLossError: It is damaged.
     """
     try:
-        _create_private(path)
-        connection = sqlite3.connect(
-            path, timeout=0.0, isolation_level=None, check_same_thread=False
-        )
+        connection = open_file(path)
     except (OSError, sqlite3.OperationalError) as error:
         raise UnavailableError(f"{path} cannot be opened: {error}") from error
     try:

@@ -1,0 +1,65 @@
+"""What a store holds after a fault, and whether it is of one piece."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bbopt.rpc.log import event_from_message
+from bbopt.rpc.v1 import log_pb2
+from bbopt.trial import Completed, Event, Log, Told
+from bbopt_server.storage.sqlite import SqliteStore
+from bbopt_server.storage.store import Store, StudyRow, TrialRow
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One study: its row, its trials, its log."""
+
+    study: StudyRow
+    trials: Sequence[TrialRow]
+    revisions: Sequence[int]
+    events: Sequence[Event | None]
+
+    @property
+    def losses(self) -> dict[int, list[float]]:
+        """The losses that were told of each trial."""
+        told: dict[int, list[float]] = {}
+        for event in self.events:
+            if isinstance(event, Told) and isinstance(event.outcome, Completed):
+                loss = event.outcome.measurement.metrics["loss"].value
+                told.setdefault(event.number, []).append(loss)
+        return told
+
+    def check(self) -> None:
+        """Compare the log with the rows; numbers and revisions have no gaps."""
+        assert [row.number for row in self.trials] == list(range(1, len(self.trials) + 1))
+        assert self.study.n_trials == len(self.trials)
+        assert list(self.revisions) == list(range(1, self.study.revision + 1))
+        log = Log([event for event in self.events if event is not None])
+        assert {number: trial.state.name for number, trial in log.trials.items()} == {
+            row.number: row.state for row in self.trials
+        }
+        n_told = Counter({number: len(losses) for number, losses in self.losses.items()})
+        assert set(n_told.values()) <= {1}, "a result is there twice"
+
+
+async def read_study(store: Store, study_id: str = "s") -> Kept | None:
+    """Read a study of the default project, if there is one."""
+    study = await store.read(lambda tx: tx.study("default", study_id))
+    if study is None:
+        return None
+    trials = await store.read(lambda tx: tx.trials(study.key, limit=100_000))
+    rows = await store.read(lambda tx: tx.events(study.key, limit=100_000))
+    events = [event_from_message(log_pb2.LogEvent.FromString(row.payload)) for row in rows]
+    return Kept(study, trials, [row.revision for row in rows], events)
+
+
+async def read_file(db: str, study_id: str = "s") -> Kept:
+    """Read a study from a file that nobody serves."""
+    store = SqliteStore.open(db)
+    try:
+        kept = await read_study(store, study_id)
+    finally:
+        await store.close()
+    assert kept is not None
+    return kept

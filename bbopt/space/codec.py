@@ -154,6 +154,8 @@ class Codec:
 
         Rounding is forgiven as in ``Space.check``.
         """
+        if not self.has_constraints:
+            return np.ones(len(X), dtype=np.bool_)
         return self.is_feasible_levels(self.levels(X))
 
     def sample(self, rng: np.random.Generator, n: int) -> FloatArray:

@@ -55,7 +55,7 @@ class Supply:
         self._cells = enumerate_rows(context.codec) if size <= MAX_CELLS else None
         self._is_deterministic = is_deterministic(context.problem)
         self._engine: SobolEngine | None = None
-        self._block: tuple[int, Array] | None = None
+        self._block: tuple[int, Array, NDArray[np.bool_]] | None = None
 
     def nothing(self) -> Array:
         """Return no rows, shape ``(0, D)``."""
@@ -158,10 +158,11 @@ class Supply:
         position = counter
         while position < counter + MAX_DRAWS:
             number, offset = divmod(position, BLOCK)
-            rows = codec.snap(self._sobol_block(number)[offset:])
-            is_good = codec.is_feasible(rows)
+            block, is_feasible = self._sobol_block(number)
+            rows, is_good = block[offset:], is_feasible[offset:]
             if known:
-                is_good &= np.array([key not in known for key in row_keys(rows)], dtype=bool)
+                is_new = np.array([key not in known for key in row_keys(rows)], dtype=bool)
+                is_good = is_good & is_new
             hits: NDArray[np.int64] = np.flatnonzero(is_good)
             if len(hits):
                 first = int(hits[0])
@@ -169,8 +170,10 @@ class Supply:
             position += len(rows)
         return None, 1
 
-    def _sobol_block(self, number: int) -> Array:
-        """Return points ``[number * BLOCK, (number + 1) * BLOCK)`` of the sequence."""
+    def _sobol_block(self, number: int) -> tuple[Array, NDArray[np.bool_]]:
+        """Return points ``[number * BLOCK, (number + 1) * BLOCK)`` of the sequence, made
+        canonical, and which of them are feasible.
+        """
         if self._block is None or self._block[0] != number:
             if self._engine is None:
                 seed = int(stream(self._context.seed, "sobol", "scramble").integers(2**31))
@@ -179,5 +182,6 @@ class Supply:
                 self._engine.reset()
                 self._engine.fast_forward(number * BLOCK)
             points = self._engine.draw(BLOCK, dtype=torch.float64).numpy()
-            self._block = (number, points)
-        return self._block[1]
+            rows = self._context.codec.snap(points)
+            self._block = (number, rows, self._context.codec.is_feasible(rows))
+        return self._block[1], self._block[2]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bbopt.errors import InvalidError
+from bbopt_server.crash_points import check_variable
 from bbopt_server.rpc.server import Address
 
 MEMORY = ":memory:"
@@ -39,6 +40,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         InvalidError: A value is wrong.
         SystemExit: A flag is unknown, or help was asked for.
     """
+    check_variable(environment)
     given = _parser(environment).parse_args(arguments)
     if given.device not in ("auto", "cpu", "cuda") and not given.device.startswith("cuda:"):
         raise InvalidError.of("device", f"must be cpu, cuda or auto, not {given.device!r}")

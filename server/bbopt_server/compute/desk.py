@@ -18,6 +18,7 @@ from bbopt.rpc.v1 import compute_pb2, insight_service_pb2
 from bbopt.trial import Suggestion
 from bbopt_server.compute.failures import failure_of
 from bbopt_server.compute.hot import BehindError, FoldingOptimizer, HotStudies
+from bbopt_server.crash_points import reach
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +104,7 @@ def _suggest(
     optimizer: FoldingOptimizer, task: compute_pb2.ComputeRequest.Suggest
 ) -> Reply.Suggestions:
     suggested = optimizer.suggest(task.count, time_left_s=task.time_left_s or None)
+    reach("compute.suggested")
     state = suggested.state
     return Reply.Suggestions(
         suggestions=map(_suggestion_to_message, suggested.suggestions),

@@ -15,6 +15,7 @@ from bbopt.rpc.v1 import log_pb2, study_pb2
 from bbopt.space import ParamValue
 from bbopt.specs import StudySpec
 from bbopt.trial import Event, Predicted, StrategyState, Suggestion
+from bbopt_server.crash_points import reach
 
 
 class Suggested(Protocol):
@@ -135,7 +136,9 @@ class HotStudies:
         optimizer = self._optimizers.pop(uid, None)
         if optimizer is None:
             optimizer = self._build(study_spec_from_message(spec))
+        reach("compute.before_fold")
         optimizer.fold(map(event_from_message, events[known - since_revision :]))
+        reach("compute.after_fold")
         self._optimizers[uid] = optimizer
         return optimizer
 

@@ -23,6 +23,7 @@ from bbopt_server.compute.desk import Desk
 from bbopt_server.compute.failures import NOT_INSTALLED
 from bbopt_server.compute.frames import FrameError, frame, receive_frame
 from bbopt_server.compute.hot import Builder, HotStudies, Meter
+from bbopt_server.crash_points import reach
 from bbopt_server.telemetry.logs import configure_logs
 
 EXIT_LOST_STEP = 65
@@ -76,6 +77,7 @@ def main(arguments: Sequence[str], load: Callable[[str], Engine]) -> int:
         max_studies=options.max_studies,
         max_bytes=options.max_bytes,
     )
+    reach("compute.loaded")
     hello = compute_pb2.ComputeReply(done=True)
     channel.sendall(frame(hello.SerializeToString()))
     return serve(channel, Desk(studies, is_fatal=engine.is_fatal))
@@ -97,6 +99,7 @@ def serve(channel: socket.socket, desk: Desk) -> int:
         except Exception:  # The device is gone: a fresh process may get it back.
             _log.exception("this process is spoiled")
             return EXIT_SPOILED
+        reach("compute.before_reply")
         channel.sendall(frame(reply.SerializeToString()))
 
 

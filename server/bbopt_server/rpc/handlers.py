@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError, Message
 
 from bbopt.errors import BboptError, InternalError, InvalidError
 from bbopt.rpc.errors import error_to_status, status_code, status_to_metadata
+from bbopt_server.crash_points import reach
 from bbopt_server.rpc.methods import Rpc, Stream, Unary
 
 _log = logging.getLogger(__name__)
@@ -81,7 +82,10 @@ def _unary(
         with traffic:
             try:
                 request = _decode(method.request_type, data)
-                return await method.run(request, Rpc(_time_left_s(context)))
+                reach("rpc.decoded")
+                answer = await method.run(request, Rpc(_time_left_s(context)))
+                reach("rpc.before_reply")
+                return answer
             except BboptError as error:
                 await _refuse(context, name, error)
             except asyncio.CancelledError:

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from bbopt.rpc.v1 import insight_service_pb2 as insight_pb2
 from bbopt.rpc.v1 import optimization_service_pb2 as service_pb2
+from bbopt_server.crash_points import reach
 from bbopt_server.rpc import reading, writing
 from bbopt_server.studies import Studies
 from bbopt_server.studies.asking import MAX_COUNT
@@ -134,6 +135,7 @@ class Methods:
         ask_call = reading.call_of("TellAndAsk.ask", request, writing.asked)
         tell, ask = reading.tell_and_ask(request)
         told = await self._studies.tell(tell, tell_call)
+        reach("tell_and_ask.between")
         asked = await self._studies.ask(ask, ask_call, time_left_s=rpc.time_left_s)
         return service_pb2.TellAndAskResponse(
             tell=service_pb2.TellTrialsResponse.FromString(told),

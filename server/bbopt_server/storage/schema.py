@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from bbopt.errors import DataLossError, PreconditionError
+from bbopt_server.crash_points import reach
 
 _FILE = re.compile(r"([0-9]{4})_([a-z0-9_]+)\.sql")
 _log = logging.getLogger(__name__)
@@ -90,7 +91,9 @@ def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
         connection.execute(
             record, (migration.version, migration.name, migration.sha256, time.time())
         )
+        reach("migration.before_commit")
         connection.execute("COMMIT")
+        reach("migration.after_commit")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")

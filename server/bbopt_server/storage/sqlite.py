@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 from bbopt.errors import DataLossError, UnavailableError
+from bbopt_server.crash_points import reach
 from bbopt_server.storage.schema import load_migrations
 from bbopt_server.storage.sqlite_connection import connect
 from bbopt_server.storage.sqlite_transaction import SqliteTransaction
@@ -176,6 +177,7 @@ class SqliteStore:
         try:
             self._refuse_if_failed()
             self._connection.execute("BEGIN IMMEDIATE")
+            reach("store.after_begin")
             end = time.monotonic() + max(_MIN_BATCH_S, self._last_commit_s)
             while waiting:
                 job = waiting.popleft()
@@ -187,9 +189,11 @@ class SqliteStore:
                     break
             begin = time.monotonic()
             self._on_point("before_commit")
+            reach("store.before_commit")
             self._connection.execute("COMMIT")
             self._last_commit_s = time.monotonic() - begin
             self._on_point("after_commit")
+            reach("store.after_commit")
         except BaseException as error:
             if not batch and waiting:  # It could not even begin.
                 batch.append(waiting.popleft())
@@ -205,6 +209,7 @@ class SqliteStore:
         self._connection.execute("SAVEPOINT work")
         try:
             job.result = job.work(self._writer)
+            reach("store.after_work")
         except BaseException as error:
             job.error = self._translated(error)
             if not self._connection.in_transaction:
@@ -270,7 +275,9 @@ class SqliteStore:
         if self._failure is not None:
             return
         try:
+            reach("store.before_checkpoint")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            reach("store.after_checkpoint")
         except sqlite3.Error as error:
             _log.warning("%s: the last checkpoint failed: %s", self._path, error)
         finally:

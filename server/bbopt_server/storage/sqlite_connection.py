@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from bbopt.errors import DataLossError, PreconditionError, UnavailableError
+from bbopt_server.crash_points import reach
 from bbopt_server.storage.schema import Migration, migrate
 
 APPLICATION_ID = int.from_bytes(b"bbop", "big")
@@ -61,6 +62,7 @@ def connect(
         _claim(connection, path)
         _set_up(connection, path)
         _check(connection, path)
+        reach("open.before_migrating")
         migrate(connection, migrations, path=path)
     except sqlite3.DatabaseError as error:
         connection.close()

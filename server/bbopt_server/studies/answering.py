@@ -6,6 +6,7 @@ from typing import TypeAlias
 from bbopt.errors import DeadlineError, InternalError, NumericalError, UnavailableError
 from bbopt_server.compute import Compute, ComputeFailedError, ComputeUnavailableError
 from bbopt_server.compute.connection import NotInstalledError
+from bbopt_server.crash_points import reach
 from bbopt_server.storage.store import Store, Transaction
 from bbopt_server.studies import asking, fallback
 from bbopt_server.studies.answers import AskAnswer, AskReason
@@ -62,6 +63,7 @@ class Answerer:
             wait_until = min(give_up_at, now + command.max_wait_s)
         caller = CallerAsk(command, call)
         outlook = await self._assess(caller)
+        reach("ask.assessed")
         if isinstance(outlook, Answered):
             return outlook.response
         with self._bells.listen(outlook.study.key) as bell:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from bbopt.rpc.names import StudyName
 from bbopt_server.compute import Compute
+from bbopt_server.crash_points import reach
 from bbopt_server.storage.store import Store, Transaction, TrialRow
 from bbopt_server.studies.answers import TrialView
 from bbopt_server.studies.commands import Call
@@ -76,6 +77,7 @@ class Committer:
     async def _commit_and_apply(self, work: Callable[[Transaction, Effects], T]) -> T:
         effects = Effects()
         result = await self._store.transact(lambda tx: work(tx, effects))
+        reach("commit.before_effects")
         for study_key, number in effects.freed:
             self._leases.drop(study_key, number)
         for lease in effects.taken:
@@ -85,6 +87,7 @@ class Committer:
             await self._compute.forget(row.uid)
         for study_key in effects.changed:
             self._bells.ring(study_key)
+        reach("commit.after_effects")
         return result
 
     def _forget(self, task: "asyncio.Task[Any]") -> None:

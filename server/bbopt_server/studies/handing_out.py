@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bbopt.trial import Asked, NewTrial, Requeued, StrategyState, Suggestion
+from bbopt_server.crash_points import reach
 from bbopt_server.storage.store import StudyRow, TrialRow
 from bbopt_server.studies.answers import AskAnswer, AskReason, TrialView
 from bbopt_server.studies.commands import Ask, Call
@@ -150,6 +151,7 @@ def _take_fresh(ledger: Ledger, row: TrialRow, terms: LeaseTerms) -> TrialRow:
         lease_duration_s=terms.duration_s,
         started_at=ledger.at,
     )
+    reach("ask.before_row")
     ledger.tx.insert_trial(taken)
     ledger.hold(taken)
     return taken

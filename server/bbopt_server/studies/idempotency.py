@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from bbopt.errors import InvalidError, RequestIdReusedError
+from bbopt_server.crash_points import reach
 from bbopt_server.storage.store import ResponseRow, Transaction
 from bbopt_server.studies.commands import Call
 
@@ -51,6 +52,7 @@ def store_answer(
 ) -> bytes:
     """Store the answer to a call and return its bytes."""
     response = call.encode(answer)
+    reach("answer.before_storing")
     tx.put_response(
         ResponseRow(
             project=project,
@@ -61,6 +63,7 @@ def store_answer(
             at=at,
         )
     )
+    reach("answer.stored")
     return response
 
 

@@ -6,6 +6,7 @@ from bbopt.errors import NotFoundError
 from bbopt.rpc.names import StudyName
 from bbopt.specs import StudySpec
 from bbopt.trial import Event
+from bbopt_server.crash_points import reach
 from bbopt_server.storage.store import EventRow, StudyRow, Transaction, TrialRow
 from bbopt_server.studies.outside import Outside
 from bbopt_server.studies.records import (
@@ -105,6 +106,7 @@ class Ledger:
                 at=self.at,
             )
         )
+        reach("ledger.after_event")
         self.row = replace(self.row, revision=revision)
         self.effects.changed.add(self.row.key)
         return revision
@@ -125,6 +127,7 @@ class Ledger:
         etag = self.outside.new_uid()[:16]
         self.row = replace(self.row, state=state, state_reason=reason, etag=etag)
         self.append(StudyChanged(state, reason))
+        reach("study.changed")
 
     def complete_if_spent(self) -> None:
         """Complete an active study whose budget of trials or of cost is spent."""
@@ -153,4 +156,5 @@ class Ledger:
     def save(self) -> None:
         """Write the study's row."""
         self.row = replace(self.row, updated_at=self.at)
+        reach("ledger.before_save")
         self.tx.update_study(self.row)

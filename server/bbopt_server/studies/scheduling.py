@@ -12,6 +12,7 @@ from bbopt.errors import BboptError, InternalError, NotFoundError, UnavailableEr
 from bbopt.rpc.v1 import study_pb2
 from bbopt.specs import CAPABILITIES
 from bbopt_server.compute import Compute, StudyLog, Suggestions
+from bbopt_server.crash_points import reach
 from bbopt_server.storage.store import Store, StudyRow, Transaction
 from bbopt_server.studies.asking import MAX_COUNT, NeedsPoints, Stale, commit_points
 from bbopt_server.studies.handing_out import Answered, CallerAsk, MustWait, Points
@@ -161,8 +162,10 @@ class Scheduler:
                 row, n_room = await self._look_again(study_key)
             n_new = min(sum(each.needs.n_new for each in still), MAX_COUNT, n_room)
             suggestions = await self._suggest(row, n_new, still) if n_new > 0 else None
+            reach("ask.suggested")
             is_last = round_ == MAX_ROUNDS - 1
             outcomes = await self._commit_round(row, suggestions, still, is_last=is_last)
+            reach("ask.before_delivering")
             if not isinstance(outcomes, Stale):
                 is_exhausted = suggestions is not None and suggestions.space_exhausted
                 _deliver(still, outcomes, is_exhausted=is_exhausted)

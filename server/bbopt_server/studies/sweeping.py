@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from bbopt.errors import UnavailableError
+from bbopt_server.crash_points import reach
 from bbopt_server.storage.store import Store, Transaction
 from bbopt_server.studies.committing import Committer
 from bbopt_server.studies.leasing import LeaseTable, expire
@@ -62,9 +63,13 @@ class Sweeper:
             row = tx.study_by_key(study_key)
             if row is None or row.state == "DELETED":
                 return []
-            return expire(Ledger(tx, row, self._outside, effects), leases)
+            taken = expire(Ledger(tx, row, self._outside, effects), leases)
+            reach("sweep.expired")
+            return taken
 
+        reach("sweep.before_commit")
         taken = await self._committer.commit(work)
+        reach("sweep.after_commit")
         if taken:
             _log.info("leases ran out", extra={"n_trials": len(taken)})
 

@@ -23,6 +23,7 @@ from bbopt.trial import (
     Stopped,
     Told,
 )
+from bbopt_server.crash_points import reach
 from bbopt_server.storage.store import TrialRow
 from bbopt_server.studies.answers import ItemResult, TellAnswer
 from bbopt_server.studies.commands import AmendTrial, Tell, TellItem
@@ -171,6 +172,7 @@ def finish(ledger: Ledger, row: TrialRow, outcome: Outcome, *, is_late: bool = F
         revision=revision,
         ended_at=ledger.at,
     )
+    reach("tell.before_row")
     ledger.tx.update_trial(final)
     ledger.add_cost(final)
     ledger.free(row.number)

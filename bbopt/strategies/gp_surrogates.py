@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from bbopt.errors import NumericalError
 from bbopt.gp import (
+    FitSettings,
     FixedNoise,
     GPModel,
     GPSettings,
     Hyperparameters,
     Kernel,
     LearnedNoise,
+    RefitSchedule,
     WarpKind,
 )
 from bbopt.numerics import stream
@@ -39,9 +41,35 @@ N_ANYWHERE: Final = 300
 near the optimum than any sparse approximation of the same cost that was measured."""
 RENEW_EVERY: Final = 100
 """Rows that may join such a model before its rows are chosen anew."""
+FIT: Final = FitSettings(max_iterations_warm=6)
+"""A warm refit may stop early, because the next tell carries it on: 15 iterations took a third
+longer at 20 parameters and found nothing better in 50 trials of five problems."""
 LABEL_NOISE_FLOOR: Final = 0.1
 """Least noise variance of the labels +1 and -1. They jump where trials begin to crash; with
 less noise the length scales collapse to explain the jump, and crashes teach nothing nearby."""
+
+
+@dataclass(frozen=True, slots=True)
+class DoublingSchedule(RefitSchedule):
+    """Starts cold at ``cold_every`` results and whenever they have doubled since.
+
+    Another mode of the posterior is worth looking for while data are few. Cold fits at every
+    tenth result took a fifth of all time and found nothing better in 50 trials of five
+    problems.
+    """
+
+    def is_cold_due(self, n: int, n_fitted: int) -> bool:
+        """Say whether a refit at ``n`` should also start cold."""
+        return n_fitted < 1 or _n_doublings(n, self.cold_every) > _n_doublings(
+            n_fitted, self.cold_every
+        )
+
+
+def _n_doublings(n: int, first: int) -> int:
+    return (n // first).bit_length()
+
+
+SCHEDULE: Final = DoublingSchedule()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +187,10 @@ class Surrogates:
         noise: LearnedNoise | FixedNoise
         if output.is_label:
             noise = LearnedNoise(floor=LABEL_NOISE_FLOOR)
-            return GPSettings(self._kernels, WarpKind.IDENTITY, noise)
+            return GPSettings(self._kernels, WarpKind.IDENTITY, noise, FIT, SCHEDULE)
         noise = LearnedNoise() if output.noise is Noise.LEARNED else FixedNoise()
         warp = WarpKind.HALF_RANK if output.is_objective else WarpKind.BILOG
-        return GPSettings(self._kernels, warp, noise)
+        return GPSettings(self._kernels, warp, noise, FIT, SCHEDULE)
 
     # ------------------------------------------------------------------ data
 

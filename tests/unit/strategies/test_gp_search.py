@@ -254,3 +254,11 @@ class TestManyResults:
         best = study.best()
         assert best is not None
         assert bowl(best) < 1e-3
+
+
+def test_fits_start_cold_with_every_doubling_even_if_the_count_jumps() -> None:
+    schedule = gp_surrogates.DoublingSchedule(cold_every=10)
+    due = [n for n in range(1, 200) if schedule.is_cold_due(n, n - 1)]
+    assert due == [1, 10, 20, 40, 80, 160]
+    assert schedule.is_cold_due(45, 37)
+    assert not schedule.is_cold_due(79, 41)

@@ -10,6 +10,7 @@ from bbopt.errors import BboptError, InvalidError, TrialFinishedError
 from bbopt.trial import TrialState
 from bbopt_client.heartbeat import Directive
 from bbopt_client.outcomes import Result, is_finite
+from bbopt_client.results import AskReason
 from bbopt_client.trial import Trial, describe
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class _Run:
         self._n_failed = 0
         self._n_failed_in_a_row = 0
         self._is_over = False
+        self._has_warned = False
         self.error: BaseException | None = None
         """What ended the run early."""
 
@@ -147,11 +149,28 @@ class _Run:
             answer = self._study.ask()
             if answer.is_finished:
                 return None
+            if answer.reason is AskReason.WAITING_FOR_RESULTS:
+                self._warn_of_own()
             if answer:
                 with self._lock:
                     self._running[answer[0].number] = answer[0]
                 return answer[0]
         return None
+
+    def _warn_of_own(self) -> None:
+        """Name, once, the trials that nobody but this process can end."""
+        held = self._study.session.heartbeats.held(str(self._study.name))
+        with self._lock:
+            ours = {trial.name for trial in self._running.values()}
+            others = [trial.name for trial in held if trial.name not in ours]
+            is_news = bool(others) and not self._has_warned
+            self._has_warned = self._has_warned or is_news
+        if is_news:
+            logger.warning(
+                "waiting for results of %s, which this process asked for before: "
+                "tell or release them",
+                ", ".join(others),
+            )
 
     def _evaluate(self, trial: Trial) -> None:
         failure: Exception | None = None

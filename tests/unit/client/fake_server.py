@@ -340,11 +340,12 @@ class FakeService(OptimizationServiceServicer, InsightServiceServicer):
             trial.lease.duration.seconds = self.lease_s
             trial.start_time.GetCurrentTime()
             response.trials.append(trial)
-        response.reason = (
-            pb2.AskTrialsResponse.REASON_COUNT_MET
-            if response.trials
-            else pb2.AskTrialsResponse.REASON_BUDGET_EXHAUSTED
-        )
+        if response.trials:
+            response.reason = pb2.AskTrialsResponse.REASON_COUNT_MET
+        elif any(trial.state == State.STATE_ACTIVE for trial in trials.values()):
+            response.reason = pb2.AskTrialsResponse.REASON_WAITING_FOR_RESULTS
+        else:
+            response.reason = pb2.AskTrialsResponse.REASON_BUDGET_EXHAUSTED
         return response
 
     def _tell(self, request: Any) -> pb2.TellTrialsResponse:  # noqa: ANN401

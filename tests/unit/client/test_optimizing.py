@@ -5,7 +5,7 @@ import pytest
 
 from bbopt.errors import InvalidError
 from bbopt.trial import TrialState
-from bbopt_client import Client, Directive, Float, Progress, Study, Trial
+from bbopt_client import AskResult, Client, Directive, Float, Progress, Study, Trial
 from tests.unit.client.fake_server import FakeService
 
 
@@ -221,3 +221,26 @@ def test_a_callback_that_raises_ends_the_run_with_its_error(study: Study) -> Non
         study.optimize(square, trials=5, callback=callback)
 
     assert len(study.trials()) == 1
+
+
+def test_a_run_that_waits_for_trials_of_its_own_process_names_them_once(
+    client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = client.create_study("b", space=[Float("x", 0, 1)], objective="-loss", trials=2)
+    (forgotten,) = study.ask()
+    asked, ask = [0], study.ask
+
+    def count_and_ask() -> AskResult:
+        asked[0] += 1
+        if asked[0] == 4:
+            forgotten.tell(0.5)
+        return ask(wait_s=0)
+
+    monkeypatch.setattr(study, "ask", count_and_ask)
+    study.optimize(square)
+
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert warnings == [
+        "waiting for results of projects/default/studies/b/trials/1, which this process "
+        "asked for before: tell or release them"
+    ]

@@ -193,7 +193,7 @@ def test_an_ask_brings_a_sequence_of_trials_with_a_reason(study: Study) -> None:
 
 def test_an_empty_ask_is_false_and_says_why(client: Client) -> None:
     study = client.create_study("b", space=[Float("x", 0, 1)], objective="-loss", trials=1)
-    study.ask()
+    study.ask()[0].tell(0.5)
 
     asked = study.ask()
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bbopt.errors import DataLossError, InvalidError
-from bbopt.rpc.space import parameters_from_message, parameters_to_message
+from bbopt.rpc.space import parameters_from_message, write_parameters
 from bbopt.rpc.trial import (
     measurement_from_message,
     measurement_to_message,
@@ -52,7 +52,10 @@ def event_to_message(event: Event) -> log_pb2.LogEvent:
     log = log_pb2.LogEvent
     match event:
         case Asked(trials, state):
-            message = log(asked=log.Asked(trials=map(new_trial_to_message, trials)))
+            message = log()
+            message.asked.SetInParent()
+            for each in trials:
+                _write_new_trial(message.asked.trials.add(), each)
             if state is not None:
                 message.asked.state.CopyFrom(strategy_state_to_message(state))
             return message
@@ -127,11 +130,15 @@ def _asked_from_message(message: log_pb2.LogEvent.Asked) -> Asked:
 
 def new_trial_to_message(trial: NewTrial) -> log_pb2.NewTrial:
     """Write a trial as it was created."""
-    return log_pb2.NewTrial(
-        number=trial.number,
-        parameters=parameters_to_message(trial.parameters),
-        provenance=provenance_to_message(trial.provenance),
-    )
+    message = log_pb2.NewTrial()
+    _write_new_trial(message, trial)
+    return message
+
+
+def _write_new_trial(message: log_pb2.NewTrial, trial: NewTrial) -> None:
+    message.number = trial.number
+    write_parameters(message.parameters, trial.parameters)
+    message.provenance.CopyFrom(provenance_to_message(trial.provenance))
 
 
 def new_trial_from_message(message: log_pb2.NewTrial) -> NewTrial:

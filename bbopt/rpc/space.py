@@ -60,17 +60,23 @@ def param_value_to_message(value: ParamValue) -> study_pb2.ParamValue:
         InvalidError: It is no ``bool``, ``int``, ``float`` or ``str``, an integer does not
             fit 64 bits, or a text is not valid Unicode.
     """
+    message = study_pb2.ParamValue()
+    _write_param_value(message, value)
+    return message
+
+
+def _write_param_value(message: study_pb2.ParamValue, value: ParamValue) -> None:
     value = plain(value)
     match value:
-        case bool():
-            return study_pb2.ParamValue(bool_value=value)
-        case int():
-            return study_pb2.ParamValue(int_value=_int64(value))
         case float():
-            return study_pb2.ParamValue(double_value=value)
+            message.double_value = value
+        case bool():
+            message.bool_value = value
+        case int():
+            message.int_value = _int64(value)
         case str():
             try:
-                return study_pb2.ParamValue(string_value=value)
+                message.string_value = value
             except UnicodeEncodeError as error:
                 raise InvalidError.of("", "must be text without lone surrogates") from error
         case _:
@@ -105,15 +111,27 @@ def parameters_to_message(
     Raises:
         InvalidError: Some values cannot be written; fields are ``[name]``.
     """
+    messages = {name: study_pb2.ParamValue() for name in parameters}
+    write_parameters(messages, parameters)
+    return messages
+
+
+def write_parameters(
+    messages: Mapping[str, study_pb2.ParamValue], parameters: Mapping[str, ParamValue]
+) -> None:
+    """Write a point in user units into a ``map<string, ParamValue>``, which makes its entries
+    when they are looked up: half the time of making them apart and copying them in.
+
+    Raises:
+        InvalidError: Some values cannot be written; fields are ``[name]``.
+    """
     violations = Violations()
-    messages = {}
     for name, value in parameters.items():
-        try:  # ``within`` would take more time than all the rest, at every ask.
-            messages[name] = param_value_to_message(value)
+        try:  # ``within`` would take more time than all the rest.
+            _write_param_value(messages[name], value)
         except InvalidError as error:
             violations.extend(prefixed(error, f"[{name}]"))
     violations.check()
-    return messages
 
 
 def parameters_from_message(

@@ -12,10 +12,9 @@ from collections.abc import Callable, Sequence
 
 from bbopt.errors import BboptError, InternalError, InvalidError, PreconditionError
 from bbopt.rpc.log import strategy_state_to_message
-from bbopt.rpc.space import parameters_from_message, parameters_to_message
+from bbopt.rpc.space import parameters_from_message, write_parameters
 from bbopt.rpc.trial import interval_to_message, provenance_to_message
 from bbopt.rpc.v1 import compute_pb2, insight_service_pb2
-from bbopt.trial import Suggestion
 from bbopt_server.compute.failures import failure_of
 from bbopt_server.compute.hot import BehindError, FoldingOptimizer, HotStudies
 from bbopt_server.crash_points import reach
@@ -106,18 +105,15 @@ def _suggest(
     suggested = optimizer.suggest(task.count, time_left_s=task.time_left_s or None)
     reach("compute.suggested")
     state = suggested.state
-    return Reply.Suggestions(
-        suggestions=map(_suggestion_to_message, suggested.suggestions),
+    reply = Reply.Suggestions(
         state=strategy_state_to_message(state) if state is not None else None,
         space_exhausted=suggested.space_exhausted,
     )
-
-
-def _suggestion_to_message(suggestion: Suggestion) -> Reply.Suggestion:
-    return Reply.Suggestion(
-        parameters=parameters_to_message(suggestion.parameters),
-        provenance=provenance_to_message(suggestion.provenance),
-    )
+    for suggestion in suggested.suggestions:
+        message = reply.suggestions.add()
+        write_parameters(message.parameters, suggestion.parameters)
+        message.provenance.CopyFrom(provenance_to_message(suggestion.provenance))
+    return reply
 
 
 def _predict(

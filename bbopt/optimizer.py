@@ -11,6 +11,7 @@ the log are equal to the last bit.
 """
 
 import math
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -105,14 +106,17 @@ class Optimizer:
             device: Where models live: ``cpu``, ``cuda``, ``cuda:<index>`` or ``auto``.
 
         Raises:
-            SpecError: There is no such strategy, or the seed is out of range.
+            SpecError: There is no such strategy, or the seed is no integer in range.
             UnsupportedError: The strategy cannot handle the problem.
         """
-        if not 0 <= seed < 2**64:
-            raise SpecError.of("seed", f"must be in [0, 2**64), not {seed}")
+        try:
+            self.seed = operator.index(seed)
+        except TypeError as error:
+            raise SpecError.of("seed", f"must be an integer, not {seed!r}") from error
+        if not 0 <= self.seed < 2**64:
+            raise SpecError.of("seed", f"must be in [0, 2**64), not {self.seed}")
         self.problem = problem
         self.spec = spec_of(strategy)
-        self.seed = seed
         violations = find_unsupported(
             problem, capabilities_of(self.spec), name=_name_of(self.spec)
         )
@@ -122,7 +126,7 @@ class Optimizer:
         """Everything that happened, in order."""
         codec = Codec(problem.space)
         self._columns = Columns(problem, codec)
-        self._context = StrategyContext(problem, codec, self._columns, seed, device)
+        self._context = StrategyContext(problem, codec, self._columns, self.seed, device)
         self._strategy = build(self._context, self.spec)
         self._committed: StrategyState | None = None
         self._proposed: StrategyState | None = None

@@ -301,10 +301,10 @@ class TestDefinition:
         with pytest.raises(SpecError, match="gp, random, sobol"):
             Optimizer(problem(), "bo")
 
-    @pytest.mark.parametrize("seed", [-1, 2**64])
-    def test_a_seed_out_of_range_is_refused(self, seed: int) -> None:
+    @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "1", None])
+    def test_a_seed_that_is_no_integer_in_range_is_refused(self, seed: object) -> None:
         with pytest.raises(SpecError, match="seed"):
-            Optimizer(problem(), "random", seed)
+            Optimizer(problem(), "random", seed)  # type: ignore[arg-type]
 
     def test_the_largest_seed_works(self) -> None:
         assert Optimizer(problem(), "gp", 2**64 - 1).ask()

@@ -137,7 +137,7 @@ def _tell_again(row: TrialRow, outcome: Outcome) -> ItemResult:
         )
     raise TrialFinishedError(
         f"trial {row.number} already is {row.state} with another result; "
-        "AmendTrial corrects a result"
+        "an amendment corrects a result"
     )
 
 

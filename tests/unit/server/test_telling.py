@@ -83,7 +83,7 @@ async def test_another_result_for_a_finished_trial_is_refused_and_points_to_amen
     await service.tell(trial, completed(1.0))
     again = await service.tell(trial, completed(2.0))
     assert again.status.reason == "TRIAL_ALREADY_FINISHED"
-    assert "AmendTrial" in again.status.message
+    assert "an amendment corrects a result" in again.status.message
     assert again.state == Trial.STATE_COMPLETED
     assert (await service.trial(1)).final_measurement.metrics["loss"].value == 1.0
 

@@ -5,11 +5,11 @@ left out. All numbers are CPU milliseconds (``time.process_time``), because wall
 shared machine measures the neighbours.
 
 The data: 70 % uniform points and 30 % around the best of them, as in the middle of a run. Each
-tool then goes through ask-tell rounds of its own, all tools taking turns; the first round, which
-starts cold, is reported as such and left out of the means. Ours refits by its own schedule: after
-every tell up to 200 results, then after 2 % growth, so that most asks at 500 hold no refit; those
-that do are in the column "ask with refit". Every doubling of the data brings a fit that starts
-cold as well.
+tool then goes through ask-tell rounds of its own, all tools taking turns; the first round,
+which starts cold, is reported as such and left out of the means. Ours refits by its own
+schedule: after every tell up to 200 results, then after 2 % growth, so that most asks at 500
+hold no refit; those that do are in the column "ask with refit". Every doubling of the data
+brings a fit that starts cold as well.
 """
 
 import argparse
@@ -45,7 +45,6 @@ CHECKED = (100, 500)
 N_ROUNDS = 13
 N_BOTORCH = 3
 OPTUNA = "Optuna GPSampler"
-SEARCH = "maximise_batch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +137,7 @@ def rounds_of_bbopt(data: Data) -> Iterator[Round]:
     while True:
         with (
             recorded(Surrogates, "refit") as fits,
-            recorded(gp_search, "maximise_batch") as found,
+            recorded(gp_search, "maximise_batch") as searches,
         ):
             ask = cpu_ms(optimizer.ask)
         before, fitted = fitted, _n_fitted(optimizer)

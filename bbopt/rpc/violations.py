@@ -3,7 +3,9 @@
 A converter names fields relative to its own message; whoever calls it says where that message
 lies with ``within``. The path that comes out is the one of the wire: names of fields as in the
 ``.proto`` files, items of a list by position, entries of a map by key, for instance
-``study.spec.parameters[0].double_domain.min`` or ``outcome.completed.metrics[loss].sd``.
+``study.spec.parameters[0].double_domain.min`` or ``outcome.completed.metrics[loss].sd``. What
+the library's own classes find in a definition that could be read keeps their names, in Python
+and on the wire alike: ``study.spec.parameters[x].low``, ``study.spec.budget.trials``.
 """
 
 from collections.abc import Callable, Iterable, Iterator

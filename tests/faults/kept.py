@@ -1,14 +1,14 @@
 """What a store holds after a fault, and whether it is of one piece."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bbopt.rpc.log import event_from_message
 from bbopt.rpc.v1 import log_pb2
-from bbopt.trial import Completed, Event, Log, Told
+from bbopt.trial import Completed, Event, Log, Outcome, Told
 from bbopt_server.storage.sqlite import SqliteStore
 from bbopt_server.storage.store import Store, StudyRow, TrialRow
+from bbopt_server.studies.records import outcome_to_bytes
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,18 @@ class Kept:
         assert self.study.n_trials == len(self.trials)
         assert list(self.revisions) == list(range(1, self.study.revision + 1))
         log = Log([event for event in self.events if event is not None])
-        assert {number: trial.state.name for number, trial in log.trials.items()} == {
-            row.number: row.state for row in self.trials
+        folded = {
+            number: (trial.state.name, trial.attempt, _as_bytes(trial.outcome))
+            for number, trial in log.trials.items()
         }
-        n_told = Counter({number: len(losses) for number, losses in self.losses.items()})
-        assert set(n_told.values()) <= {1}, "a result is there twice"
+        assert folded == {
+            row.number: (row.state, row.attempt, row.outcome) for row in self.trials
+        }
+        assert {len(losses) for losses in self.losses.values()} <= {1}, "a result is doubled"
+
+
+def _as_bytes(outcome: Outcome | None) -> bytes | None:
+    return None if outcome is None else outcome_to_bytes(outcome)
 
 
 async def read_study(store: Store, study_id: str = "s") -> Kept | None:

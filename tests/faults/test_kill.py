@@ -14,13 +14,11 @@ import pytest
 
 from bbopt.errors import BboptError
 from bbopt.optimizer import replay
-from bbopt.rpc.log import event_from_message
 from bbopt.rpc.study import study_spec_from_message
-from bbopt.rpc.v1 import log_pb2, study_pb2, trial_pb2
-from bbopt.trial import Asked, Completed, Event, Log, Told
-from bbopt_server.storage.sqlite import SqliteStore
-from bbopt_server.storage.store import StudyRow, TrialRow
+from bbopt.rpc.v1 import study_pb2, trial_pb2
+from bbopt.trial import Asked
 from tests.e2e.served import PARENT, Caller, ServerProcess, new_id
+from tests.faults.kept import Kept, read_file
 from tests.unit.server.service import quadratic
 
 T = TypeVar("T")
@@ -114,49 +112,19 @@ def n_acknowledged(workers: Sequence[Worker]) -> int:
     return sum(len(worker.acknowledged) for worker in workers)
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What the database holds."""
-
-    study: StudyRow
-    trials: Sequence[TrialRow]
-    revisions: Sequence[int]
-    events: Sequence[Event | None]
-
-
 def read(db: str) -> Kept:
-    async def work() -> Kept:
-        store = SqliteStore.open(db)
-        study = await store.read(lambda tx: tx.study("default", "s"))
-        assert study is not None
-        trials = await store.read(lambda tx: tx.trials(study.key, limit=100_000))
-        rows = await store.read(lambda tx: tx.events(study.key, limit=100_000))
-        await store.close()
-        events = [event_from_message(log_pb2.LogEvent.FromString(row.payload)) for row in rows]
-        return Kept(study, trials, [row.revision for row in rows], events)
-
-    return asyncio.run(work())
+    return asyncio.run(read_file(db))
 
 
 def check(kept: Kept, workers: Sequence[Worker]) -> None:
     """Compare what was acknowledged with what is there, and the log with the rows."""
-    told: dict[int, list[float]] = {}
-    for event in kept.events:
-        if isinstance(event, Told) and isinstance(event.outcome, Completed):
-            loss = event.outcome.measurement.metrics["loss"].value
-            told.setdefault(event.number, []).append(loss)
+    kept.check()
+    told = kept.losses
     for worker in workers:
         for number, loss in worker.acknowledged.items():
             assert told[number] == [loss], "an acknowledged tell is lost or doubled"
     handed_out = [number for worker in workers for number in worker.handed_out]
     assert len(handed_out) == len(set(handed_out)), "a trial was handed out twice"
-    assert [row.number for row in kept.trials] == list(range(1, len(kept.trials) + 1))
-    assert kept.study.n_trials == len(kept.trials)
-    assert list(kept.revisions) == list(range(1, kept.study.revision + 1))
-    log = Log([event for event in kept.events if event is not None])
-    assert {number: trial.state.name for number, trial in log.trials.items()} == {
-        row.number: row.state for row in kept.trials
-    }
 
 
 def test_no_acknowledged_tell_is_lost_or_doubled_when_the_server_is_killed(

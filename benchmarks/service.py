@@ -1,241 +1,73 @@
-"""The service as its clients see it: throughput, latency, start, recovery.
+"""The service as its clients see it: throughput, latency, start, recovery, memory.
 
 A real server process on loopback with its database on disk (``--folder`` says where: what a
 commit costs is the disk's), real compute behind it, and this process as all of its clients. On
 a small machine the clients' own work is a good part of what is measured, so the CPU time of
-each process is printed beside it::
+each process is printed beside it. What gRPC itself can do is measured in the same run, just
+before and after each row, because a machine that others use is not the same a minute later::
 
-    python -m benchmarks.service                  # everything, about three minutes
+    python -m benchmarks.service                  # everything, about five minutes
     python -m benchmarks.service --only pairs gp  # some of it
 """
 
 import argparse
 import asyncio
-import json
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-import grpc
-import numpy as np
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-from bbopt import Float, Metric, MetricKind, Problem, Space
-from bbopt.problem import Goal
-from bbopt.rpc.study import study_spec_to_message
 from bbopt.rpc.v1 import optimization_service_pb2 as service_pb2
-from bbopt.rpc.v1 import optimization_service_pb2_grpc as service_grpc
-from bbopt.rpc.v1 import study_pb2, trial_pb2
-from bbopt.specs import GPSpec, RandomSpec, SobolSpec, StrategySpec, StudySpec
-
-T = TypeVar("T")
-
-PROJECT = "projects/default"
-N_PARAMETERS = 20
-_TIMEOUT_S = 60.0
-
-
-# The server --------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Server:
-    """A running server process."""
-
-    process: subprocess.Popen[bytes]
-    channel: grpc.aio.Channel
-    started_at: float
-    listening_s: float
-    """From the start of the process to the line that says where it listens."""
-
-    @property
-    def stub(self) -> "service_grpc.OptimizationServiceAsyncStub":
-        """What calls the server."""
-        return service_grpc.OptimizationServiceStub(self.channel)
-
-    async def until_compute_is_ready(self) -> float:
-        """Return the seconds since the start at which asks are answered by strategies."""
-        health = health_pb2_grpc.HealthStub(self.channel)
-        while True:
-            request = health_pb2.HealthCheckRequest(service="bbopt.Suggest")
-            answer = await health.Check(request)
-            if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                return time.perf_counter() - self.started_at
-            await asyncio.sleep(0.01)
-
-    def cpu_s(self) -> tuple[float, float]:
-        """CPU seconds used so far by the front and by its compute process."""
-        front = self.process.pid
-        children = Path(f"/proc/{front}/task/{front}/children").read_text().split()
-        return _cpu_s(front), sum(_cpu_s(int(pid)) for pid in children)
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@asynccontextmanager
-async def serving(db: Path, *, is_killed: bool = False) -> AsyncIterator[Server]:
-    """Run a server; at the end stop it in order, or kill it."""
-    command = [sys.executable, "-m", "bbopt_server", "--db", str(db)]
-    command += ["--listen", "127.0.0.1:0", "--device", "cpu", "--log-level", "error"]
-    started_at = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603 - our own module
-    assert process.stdout is not None
-    line = await asyncio.to_thread(process.stdout.readline)
-    listening_s = time.perf_counter() - started_at
-    address = json.loads(line)["address"]
-    async with grpc.aio.insecure_channel(address) as channel:
-        try:
-            yield Server(process, channel, started_at, listening_s)
-        finally:
-            process.send_signal(signal.SIGKILL if is_killed else signal.SIGTERM)
-            await asyncio.to_thread(process.wait)
-            process.stdout.close()
-
-
-# Clients -----------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Samples:
-    """Durations of one kind of call, in seconds."""
-
-    seconds: list[float] = field(default_factory=list)
-
-    async def time(self, call: Awaitable[T]) -> T:
-        """Wait for a call and note how long it took."""
-        start = time.perf_counter()
-        answer = await call
-        self.seconds.append(time.perf_counter() - start)
-        return answer
-
-    def ms(self, quantile: float) -> str:
-        """Show a quantile in milliseconds."""
-        return f"{1e3 * float(np.quantile(self.seconds, quantile)):.1f}"
-
-
-def _request_id() -> str:
-    return uuid.uuid4().hex
-
-
-async def create_study(
-    server: Server, strategy: StrategySpec, *, n_parameters: int = N_PARAMETERS
-) -> str:
-    """Create a study of real parameters on [0, 1] and return its name."""
-    parameters = [Float(f"x{i}", 0.0, 1.0) for i in range(n_parameters)]
-    metrics = (Metric("loss", MetricKind.OBJECTIVE, Goal.MINIMIZE),)
-    spec = StudySpec(Problem(Space(tuple(parameters)), metrics), strategy, seed=1)
-    study = await server.stub.CreateStudy(
-        service_pb2.CreateStudyRequest(
-            parent=PROJECT,
-            study_id=f"study-{_request_id()[:12]}",
-            study=study_pb2.Study(spec=study_spec_to_message(spec)),
-            request_id=_request_id(),
-        )
-    )
-    return study.name
-
-
-def loss_at(parameters: Mapping[str, study_pb2.ParamValue]) -> float:
-    """A bowl with ripples: a model has something to learn and never finishes."""
-    x = np.array([parameters[name].double_value for name in sorted(parameters)])
-    return float(((x - 0.4) ** 2).sum() + 0.1 * np.sin(12.0 * x).sum())
-
-
-def _outcome(parameters: Mapping[str, study_pb2.ParamValue]) -> trial_pb2.Outcome:
-    loss = trial_pb2.Value(value=loss_at(parameters))
-    return trial_pb2.Outcome(completed=trial_pb2.Measurement(metrics={"loss": loss}))
-
-
-async def ask(server: Server, study: str) -> trial_pb2.Trial:
-    """Ask for one trial."""
-    answer = await server.stub.AskTrials(
-        service_pb2.AskTrialsRequest(
-            parent=study, count=1, worker_id="benchmark", request_id=_request_id()
-        ),
-        timeout=_TIMEOUT_S,
-    )
-    (trial,) = answer.trials
-    return trial
-
-
-async def tell(server: Server, study: str, trial: trial_pb2.Trial) -> None:
-    """Tell what a trial measured."""
-    item = service_pb2.Tell(
-        trial=str(trial.number),
-        lease_token=trial.lease.token,
-        outcome=_outcome(trial.parameters),
-    )
-    answer = await server.stub.TellTrials(
-        service_pb2.TellTrialsRequest(parent=study, tells=[item], request_id=_request_id())
-    )
-    assert answer.results[0].status.code == 0, answer
-
-
-async def record(server: Server, study: str, n: int, *, n_parameters: int, seed: int) -> None:
-    """Give a study finished observations at random points."""
-    rng = np.random.default_rng(seed)
-    for row in rng.random((n, n_parameters)):
-        parameters = {
-            f"x{i}": study_pb2.ParamValue(double_value=float(x)) for i, x in enumerate(row)
-        }
-        await server.stub.CreateTrial(
-            service_pb2.CreateTrialRequest(
-                parent=study,
-                parameters=parameters,
-                outcome=_outcome(parameters),
-                request_id=_request_id(),
-            )
-        )
-
-
-def expect(trial: trial_pb2.Trial, generator: str) -> None:
-    """Refuse to time a fallback as if it were a model's answer."""
-    found = trial.provenance
-    assert found.generator == generator, found
-    assert not found.degraded_from, found
-
-
-# What is measured --------------------------------------------------------------------------
+from bbopt.rpc.v1 import trial_pb2
+from bbopt.specs import GPSpec, RandomSpec, SobolSpec, StrategySpec
+from benchmarks.service_clients import (
+    N_PARAMETERS,
+    Samples,
+    ask,
+    create_study,
+    expect,
+    outcome_at,
+    record,
+    request_id,
+    tell,
+)
+from benchmarks.service_processes import Server, echoing, serving
 
 
 async def pairs(folder: Path, duration_s: float) -> None:
     """Ask and tell as fast as the clients can, every pair durable."""
-    print(f"\nAsk + tell, {N_PARAMETERS} parameters, {duration_s:.0f} s each, durable commits")
-    print(row("strategy", "clients", "studies", "pairs/s", *_LATENCIES, *_CPU, widths=_PAIRS))
-    cases = [
+    print(f"\nAsk + tell, {N_PARAMETERS} parameters, {duration_s:.0f} s each, durable commits.")
+    print("Latencies and CPU per pair in ms. A pair is two calls: 'of echo' compares calls a")
+    print("second with those of a bare gRPC echo by as many clients, before and after the row.")
+    titles = ("strategy", "clients", "studies", "pairs/s", "echo/s", "of echo")
+    print(row(*titles, *_LATENCIES, *_CPU, widths=_PAIRS))
+    cases: list[tuple[StrategySpec, int, int]] = [
         (strategy, n_clients, n_studies)
         for strategy in (RandomSpec(), SobolSpec())
         for n_clients, n_studies in ((1, 1), (16, 1), (16, 16))
     ]
-    async with serving(folder / "pairs.db") as server:
+    async with serving(folder / "pairs.db") as server, echoing() as echo:
         await server.until_compute_is_ready()
         for strategy, n_clients, n_studies in cases:
             studies = [await create_study(server, strategy) for _ in range(n_studies)]
             name = "random" if isinstance(strategy, RandomSpec) else "sobol"
-            figures = await _run_pairs(server, studies, n_clients, duration_s, name)
-            print(row(name, n_clients, n_studies, *figures, widths=_PAIRS))
+            before = await echo.calls_per_s(n_clients, 0.2 * duration_s)
+            n_per_s, figures = await _run_pairs(server, studies, n_clients, duration_s, name)
+            after = await echo.calls_per_s(n_clients, 0.2 * duration_s)
+            n_echo = (before + after) / 2
+            shares = (f"{n_per_s:.0f}", f"{n_echo:.0f}", f"{200 * n_per_s / n_echo:.0f} %")
+            print(row(name, n_clients, n_studies, *shares, *figures, widths=_PAIRS))
 
 
 _LATENCIES = ("ask p50", "ask p99", "tell p50", "tell p99")
 _CPU = ("front", "compute", "clients")
-_PAIRS = (8, 7, 7, 8, *(8,) * 4, *(8,) * 3)
+_PAIRS = (8, *(7,) * 12)
 
 
 async def _run_pairs(
     server: Server, studies: Sequence[str], n_clients: int, duration_s: float, generator: str
-) -> list[object]:
+) -> tuple[float, list[str]]:
+    """Return pairs a second, then latencies and CPU times of a pair."""
     asks, tells = Samples(), Samples()
     end_at = time.perf_counter() + duration_s
 
@@ -250,11 +82,52 @@ async def _run_pairs(
     await asyncio.gather(*(client(studies[i % len(studies)]) for i in range(n_clients)))
     took_s = time.perf_counter() - start
     used = [after - old for after, old in zip(server.cpu_s(), before, strict=True)]
-    shares = [
-        f"{100 * each / took_s:.0f} %" for each in (*used, time.process_time() - own_before)
-    ]
+    used.append(time.process_time() - own_before)
+    n = len(tells.seconds)
     latencies = [asks.ms(0.5), asks.ms(0.99), tells.ms(0.5), tells.ms(0.99)]
-    return [f"{len(tells.seconds) / took_s:.0f}", *latencies, *shares]
+    return n / took_s, [*latencies, *(f"{1e3 * each / n:.2f}" for each in used)]
+
+
+async def memory(folder: Path, n_tells: int) -> None:
+    """What the front keeps of tells: nothing, once its caches are full."""
+    n_first = 10_000
+    print(f"\nThe front's own memory over {n_tells} tells of one study, MiB")
+    async with serving(folder / "memory.db") as server:
+        await server.until_compute_is_ready()
+        study = await create_study(server, SobolSpec())
+        _say("at the start", server.memory_mib())
+        await _ask_and_tell_batches(server, study, n_first)
+        first = server.memory_mib()
+        _say(f"after {n_first} tells (SQLite's cache has its 16)", first)
+        for part in range(5):
+            await _ask_and_tell_batches(server, study, n_tells // 5)
+            _say(f"after {n_first + (part + 1) * n_tells // 5}", server.memory_mib())
+        _say(f"grown by, over the last {n_tells}", server.memory_mib() - first)
+
+
+async def _ask_and_tell_batches(server: Server, study: str, n: int, size: int = 100) -> None:
+    async def client() -> None:
+        for _ in range(n // size // 4):
+            wanted = service_pb2.AskTrialsRequest(
+                parent=study, count=size, worker_id="benchmark", request_id=request_id()
+            )
+            asked = await server.stub.AskTrials(wanted)
+            tells = [
+                service_pb2.Tell(
+                    trial=str(trial.number),
+                    lease_token=trial.lease.token,
+                    outcome=outcome_at(trial.parameters),
+                )
+                for trial in asked.trials
+            ]
+            told = await server.stub.TellTrials(
+                service_pb2.TellTrialsRequest(
+                    parent=study, tells=tells, request_id=request_id()
+                )
+            )
+            assert all(result.status.code == 0 for result in told.results)
+
+    await asyncio.gather(*(client() for _ in range(4)))
 
 
 async def model(folder: Path, n_asks: int) -> None:
@@ -280,10 +153,10 @@ async def model(folder: Path, n_asks: int) -> None:
 
 async def interference(folder: Path, n_probes: int) -> None:
     """What other calls notice while compute fits: the front's event loop must stay free."""
-    print(f"\nOther calls, {n_probes} each 5 ms apart, ms")
+    print(f"\nOther calls, {n_probes} each 5 ms apart, and how late the front's loop is, ms")
     widths = (30, 8, 8, 8)
     print(row("call", "p50", "p99", "max", widths=widths))
-    async with serving(folder / "busy.db") as server:
+    async with serving(folder / "busy.db", is_probed=True) as server:
         await server.until_compute_is_ready()
         busy = await create_study(server, GPSpec())
         other = await create_study(server, SobolSpec())
@@ -299,10 +172,14 @@ async def interference(folder: Path, n_probes: int) -> None:
             print(row(label, *figures, widths=widths))
 
         async def probe_all(when: str) -> None:
+            await server.take_lags()
             info = service_pb2.GetServerInfoRequest()
             await probe(f"GetServerInfo, {when}", lambda: server.stub.GetServerInfo(info))
             trials = [await ask(server, other) for _ in range(n_probes)]
             await probe(f"tell, {when}", lambda: tell(server, other, trials.pop()))
+            lags = Samples(await server.take_lags())
+            figures = (lags.ms(0.5), lags.ms(0.99), lags.ms(1.0))
+            print(row(f"loop, {when}", *figures, widths=widths))
 
         async def fit_for_ever() -> None:
             while True:
@@ -349,8 +226,8 @@ async def _say_ask(server: Server, study: str, label: str) -> trial_pb2.Trial:
     return trial
 
 
-def _say(label: str, seconds: float) -> None:
-    print(row(label, f"{seconds:.2f}", widths=(40, 8)))
+def _say(label: str, figure: float) -> None:
+    print(row(label, f"{figure:.2f}", widths=(44, 8)))
 
 
 def row(*cells: object, widths: Sequence[int]) -> str:
@@ -366,6 +243,7 @@ async def main(arguments: argparse.Namespace) -> None:
             "recovery": lambda: recovery(folder),
             "gp": lambda: model(folder, n_asks=20),
             "interference": lambda: interference(folder, n_probes=300),
+            "memory": lambda: memory(folder, n_tells=50_000),
             "pairs": lambda: pairs(folder, arguments.seconds),
         }
         for part in arguments.only or parts:
@@ -377,6 +255,6 @@ if __name__ == "__main__":
     parser.add_argument("--folder", help="where the databases go; a temporary folder in it")
     parser.add_argument("--seconds", type=float, default=5.0, help="per row of ask + tell")
     parser.add_argument(
-        "--only", nargs="*", choices=("recovery", "gp", "interference", "pairs")
+        "--only", nargs="*", choices=("recovery", "gp", "interference", "memory", "pairs")
     )
     asyncio.run(main(parser.parse_args()))

@@ -38,7 +38,8 @@ class GPSpec:
 
     n_initial: int | None = None
     """Quasi-random points before the first model; ``None``: 10 for four or more searched
-    parameters, fewer below.
+    parameters, 5 below, and at least four for each value of a categorical parameter that
+    others hang on.
     """
     quality: Quality = Quality.BALANCED
 

@@ -19,6 +19,8 @@ from bbopt.gp import GPModel, Kernel
 from bbopt.numerics import resolve_device, stream
 from bbopt.problem import Noise
 from bbopt.search import Found, SearchSettings, maximise_batch
+from bbopt.space import ColumnKind, Fixed
+from bbopt.space.conditions import parents
 from bbopt.specs import CAPABILITIES, Capabilities, GPSpec, Quality
 from bbopt.strategies.candidates import Supply, is_deterministic, row_keys
 from bbopt.strategies.design import suggestions
@@ -46,6 +48,10 @@ N_INITIAL_SMALL: Final = 5
 """Quasi-random points for up to three searched parameters."""
 N_INITIAL: Final = 10
 """For four and more; 5 was better at half the budget and worse at its end."""
+N_PER_BRANCH: Final = 4
+"""Initial points for each value of a categorical parameter that other parameters hang on. A
+branch seen once or twice, at poor values of its own parameters, looks hopeless to the model,
+which then polishes the branch that it knows."""
 N_WARM_STARTS: Final = 3
 
 
@@ -381,4 +387,24 @@ def _default_row(context: StrategyContext) -> Array | None:
 def _n_initial(context: StrategyContext, spec: GPSpec) -> int:
     if spec.n_initial is not None:
         return max(1, spec.n_initial)
-    return N_INITIAL if context.codec.dim >= 4 else N_INITIAL_SMALL
+    n_plain = N_INITIAL if context.codec.dim >= 4 else N_INITIAL_SMALL
+    return max(n_plain, N_PER_BRANCH * _n_branches(context))
+
+
+def _n_branches(context: StrategyContext) -> int:
+    """Return the most values of a categorical parameter that others hang on; 0 without one."""
+    space = context.problem.space
+    hung_on = {
+        parent
+        for parameter in space.parameters
+        if not isinstance(parameter, Fixed) and parameter.active_if is not None
+        for parent in parents(parameter.active_if)
+    }
+    return max(
+        (
+            column.n_levels
+            for column in context.codec.columns
+            if column.kind is ColumnKind.CATEGORICAL and column.name in hung_on
+        ),
+        default=0,
+    )

@@ -1,12 +1,24 @@
 """The default strategy: when it models, what it avoids, and what it does when things break."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from bbopt import Float, Int, Metric, MetricKind, Noise, Optimizer, Problem, Space
+from bbopt import (
+    Categorical,
+    Equals,
+    Float,
+    Int,
+    Metric,
+    MetricKind,
+    Noise,
+    Optimizer,
+    Problem,
+    Space,
+)
 from bbopt.errors import NumericalError
 from bbopt.gp import GPModel
 from bbopt.problem import Goal
@@ -49,6 +61,16 @@ class TestInitialDesign:
     def test_its_size_grows_with_the_dimension(self, d: int, n: int) -> None:
         trials = run(Optimizer(box(d), "gp", seed=1), n + 2)
         assert generators(trials) == ["sobol"] * n + ["gp"] * 2
+
+    def test_it_sees_every_branch_of_a_conditional_space_several_times(self) -> None:
+        branches = tuple("abcd")
+        children = (Float(n, 0.0, 1.0, active_if=Equals("model", (n,))) for n in branches)
+        space = Space((Categorical("model", branches), *children))
+        problem = Problem(space, (Metric("loss", goal=Goal.MINIMIZE),))
+        trials = run(Optimizer(problem, "gp", seed=1), 17, lambda _: 1.0)
+        assert generators(trials) == ["sobol"] * 16 + ["gp"]
+        seen = Counter(trial.parameters["model"] for trial in trials[:16])
+        assert min(seen[branch] for branch in branches) >= 2
 
     def test_the_defaults_of_the_space_come_first(self) -> None:
         study = Optimizer(box(2, x0=0.25, x1=0.5), SHORT)

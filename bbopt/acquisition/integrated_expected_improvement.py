@@ -28,8 +28,8 @@ N_FANTASIES: Final = 64
 class IntegratedLogExpectedImprovement:
     """``log sum_e w_e mean_s EI_e(x | data, fantasy s at the pending points)``.
 
-    Fantasies are observations (noise included). The incumbent of a fantasy is the larger of the
-    given one and the conditional mean at the pending points.
+    Fantasies are observations (noise included). The incumbent of a fantasy is the largest of
+    the given one and the conditional means at those pending points that it has feasible.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class IntegratedLogExpectedImprovement:
         *,
         rng: np.random.Generator,
         n_fantasies: int = N_FANTASIES,
+        probability_feasible: Array | None = None,
     ) -> None:
         """Draw the fantasies and condition on them.
 
@@ -49,6 +50,9 @@ class IntegratedLogExpectedImprovement:
             pending: Outstanding rows of the unit cube, shape ``(p, D)``, p >= 1.
             rng: Draws the fantasies' random shift.
             n_fantasies: Number of joint fantasies S.
+            probability_feasible: Of each pending point, shape ``(p,)``; ``None`` is one. A good
+                value at a point that is likely infeasible is nothing to improve upon: counted
+                as an incumbent it would make every feasible candidate look worthless.
         """
         self._map, self.device = model.feature_map, model.device
         now, self._log_weights, kept = model.searchable()
@@ -80,6 +84,10 @@ class IntegratedLogExpectedImprovement:
         self._constant = now.mean_constant[:, None, None]
         # K_f alpha = (y - m) - noise alpha gives the conditional means at the pending rows.
         learned = fantasies - noise[:, None, None] * self._alphas[:, now.n :]
+        if probability_feasible is not None:
+            drawn = rng.random((len(rows), n_fantasies)) < probability_feasible[:, None]
+            is_feasible = torch.from_numpy(drawn).to(self.device)  # (p, S)
+            learned = learned.masked_fill(~is_feasible, -torch.inf)
         self._best = torch.maximum(fixed_best[:, None], learned.amax(dim=1))[:, None, :]
 
     def value(self, X: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from bbopt.acquisition import (
     Acquisition,
     IntegratedLogExpectedImprovement,
     LogExpectedImprovement,
+    LogProbabilityOfFeasibility,
+    LogProbabilityOfSuccess,
     constrained,
     search_for_feasibility,
 )
@@ -76,11 +78,29 @@ class Goal:
         improvement: Acquisition
         if len(pending):
             improvement = IntegratedLogExpectedImprovement(
-                self._objective, best, pending, rng=rng, n_fantasies=self._n_fantasies
+                self._objective,
+                best,
+                pending,
+                rng=rng,
+                n_fantasies=self._n_fantasies,
+                probability_feasible=self._probability_feasible(pending),
             )
         else:
             improvement = LogExpectedImprovement(self._objective, best)
         return constrained(improvement, constraints=self._constraints, success=self._success)
+
+    def _probability_feasible(self, rows: Array) -> Array | None:
+        """Return how likely each row keeps every constraint and does not crash."""
+        parts: list[Acquisition] = [LogProbabilityOfFeasibility(m) for m in self._constraints]
+        if self._success is not None:
+            parts.append(LogProbabilityOfSuccess(self._success))
+        if not parts:
+            return None
+        on_device = torch.from_numpy(np.ascontiguousarray(rows)).to(parts[0].device)
+        with torch.inference_mode():
+            log_probability = torch.stack([part.value(on_device) for part in parts]).sum(0)
+        probability: Array = log_probability.exp().cpu().numpy()
+        return probability
 
     def _best(self, model: GPModel) -> torch.Tensor:
         """Return what an improvement is measured from, per kernel, in standardized units."""

@@ -61,7 +61,9 @@ def serve(
 
 
 def demo(
-    seed: Annotated[int, typer.Option(help="Same seed, same study.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63, help="Same seed, same initial points.")
+    ] = 0,
     trials: Annotated[int, typer.Option(min=1, help="Trials of each study.")] = 40,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 4,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path(

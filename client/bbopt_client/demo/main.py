@@ -97,7 +97,8 @@ def _tune(
 ) -> Result:
     """Run one study to its budget on worker processes of its own."""
     problem = digits_problem(options.n_trials)
-    spec = StudySpec(problem, strategy, seed=options.seed)
+    # Zero would let the server draw a seed of its own.
+    spec = StudySpec(problem, strategy, seed=options.seed + 1)
     study = client.create_study_from(f"digits-{name}", spec)
     console.print(
         f"study    {study.id}: {options.n_workers} workers, {options.n_trials} trials, "

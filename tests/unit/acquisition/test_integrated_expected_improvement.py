@@ -22,7 +22,13 @@ def model_of(*kernels: Kernel, noise: float = 0.02) -> GPModel:
     return model
 
 
-def monte_carlo(model: GPModel, best: float, pending: np.ndarray, x: np.ndarray) -> float:
+def monte_carlo(
+    model: GPModel,
+    best: float,
+    pending: np.ndarray,
+    x: np.ndarray,
+    probability_feasible: np.ndarray | float = 1.0,
+) -> float:
     """Mean over joint draws of (pending results, f(x)) of what x adds, noise-free limit."""
     rows = torch.from_numpy(np.concatenate([pending, x[None]]))
     total = 0.0
@@ -31,7 +37,9 @@ def monte_carlo(model: GPModel, best: float, pending: np.ndarray, x: np.ndarray)
     ):
         root = np.linalg.cholesky(cov.numpy() + 1e-9 * np.eye(len(cov)))
         draws = mean.numpy() + stream(9, "mc").standard_normal((400_000, len(cov))) @ root.T
-        reached = np.maximum(best, draws[:, :-1].max(axis=1))
+        is_feasible = stream(9, "feasible").random((400_000, len(pending)))
+        counted = np.where(is_feasible < probability_feasible, draws[:, :-1], -np.inf)
+        reached = np.maximum(best, counted.max(axis=1))
         total += weight * np.maximum(draws[:, -1] - reached, 0.0).mean()
     return float(total)
 
@@ -50,6 +58,43 @@ def test_it_is_the_expected_gain_over_the_pending_results(kernels: tuple[Kernel,
     for i in np.argsort(-values)[:4]:
         expected = monte_carlo(model, best, pending, X[i])
         assert values[i] == pytest.approx(expected, rel=0.05)
+
+
+def test_a_pending_point_counts_as_far_as_it_is_feasible() -> None:
+    model = model_of(Kernel.MATERN52, Kernel.RBF)
+    best = float(model.posterior.y.max()) - 0.3
+    X = stream(5, "points").random((40, 2))
+    alone = LogExpectedImprovement(model, best).value(torch.from_numpy(X)).numpy()
+    pending = X[np.argsort(-alone)[[0, 2, 4]]] + 0.02
+    probability = np.array([0.0, 0.4, 0.9])
+    acquisition = IntegratedLogExpectedImprovement(
+        model,
+        best,
+        pending,
+        rng=stream(5, "draws"),
+        n_fantasies=4096,
+        probability_feasible=probability,
+    )
+    values = acquisition.value(torch.from_numpy(X)).exp().numpy()
+    for i in np.argsort(-values)[:4]:
+        expected = monte_carlo(model, best, pending, X[i], probability)
+        assert values[i] == pytest.approx(expected, rel=0.05)
+        assert expected > 1.05 * monte_carlo(model, best, pending, X[i])
+
+
+def test_a_good_but_infeasible_pending_point_does_not_make_others_worthless() -> None:
+    model = model_of(Kernel.RBF)
+    best = model.target(-0.5)
+    grid = torch.from_numpy(stream(8, "grid").random((200, 2)))
+    top = grid[int(LogExpectedImprovement(model, best).value(grid).argmax())].numpy()[None]
+    values = {
+        probability: IntegratedLogExpectedImprovement(
+            model, best, top, rng=stream(1), probability_feasible=np.array([probability])
+        ).value(grid)
+        for probability in (0.0, 1.0)
+    }
+    assert bool((values[0.0] >= values[1.0]).all())
+    assert float((values[0.0] - values[1.0]).median()) > 1.0
 
 
 def test_sixty_four_fantasies_are_close_to_many() -> None:

@@ -51,6 +51,8 @@ from bbopt.trial import Provenance, StrategyState, Suggestion
 NAME: Final = "cma_es"
 MAX_SILENT_ROUNDS: Final = 50
 """Generations in a row whose every point is known already, before one ask stops trying."""
+MAX_LOST: Final = 10
+"""Lost slots, in generations, after which one ends with what it has: a state stays small."""
 SHRINK: Final = 0.7
 PULL: Final = 0.3
 """Where a whole generation is infeasible: the step shrinks to this share, and the mean goes
@@ -245,6 +247,8 @@ class CmaEs:
         """Whether the generation ends; an ask never gives up what it hands out itself."""
         if self._round.is_complete(standing):
             return True
+        if standing.n_lost > MAX_LOST * self._round.size:
+            return True
         return (
             may_leave_open
             and self._round.n_to_draw(standing) == 0
@@ -256,8 +260,8 @@ class CmaEs:
         columns = self._context.columns
         order, is_flat = rank(columns, standing.rows)
         if order is None:
-            self._distribution = self._shrunk()
-        else:
+            self._distribution = self._shrunk() if len(standing.rows) else self._distribution
+        elif len(order) >= MIN_RESULTS:
             draws = [self._draw(standing.measured[index])[1] for index in order]
             self._distribution = update(
                 self._coordinates, self._distribution, draws, size=self._round.size

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bbopt.errors import UnsupportedError
 from bbopt.optimizer import Optimizer, replay
 from bbopt.problem import Problem
 from bbopt.rpc.log import event_from_message
@@ -149,6 +150,18 @@ def test_an_ask_that_may_not_wait_says_that_results_are_needed(address: str) -> 
         assert not nothing.trials
         assert nothing.reason == pb.AskTrialsResponse.REASON_WAITING_FOR_RESULTS
         assert nothing.retry_after.ToMilliseconds() > 0
+
+
+def test_a_server_says_what_it_cannot_handle(address: str) -> None:
+    with Caller(address) as caller:
+        request = pb.GetServerInfoRequest()
+        info = caller.call(caller.optimization.GetServerInfo, request)
+        (found,) = [each for each in info.strategies if each.id == "cma_es"]
+        assert list(found.supports) == ["metric_constraints", "noise"]
+        spec = definition(Ellipsoid(2, 0).problem, 0)
+        spec.parameters[0].categorical_domain.values.extend("abc")
+        with pytest.raises(UnsupportedError, match="3 values in no order"):
+            caller.create("categories", spec)
 
 
 # ---------------------------------------------------------------------- kills

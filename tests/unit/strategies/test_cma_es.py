@@ -11,6 +11,7 @@ from bbopt.specs import CmaEsSpec
 from bbopt.strategies.ranking import rank
 from bbopt.testing.example_problems import box_problem, measure
 from bbopt.trial import Abandoned, Columns, Failed, Infeasible, StrategyState, Trial
+from bbopt.trial.told import ToldOutcome
 from tests.unit.population.ellipsoid import TARGET, Ellipsoid
 
 SIX = CmaEsSpec(population=6)
@@ -61,7 +62,7 @@ def test_integers_and_booleans_are_found_exactly() -> None:
 
     def loss(trial: Trial) -> float:
         values = trial.parameters
-        total = sum((int(values[f"n{i}"]) - 2 * i - 1) ** 2 for i in range(3))
+        total = sum((float(values[f"n{i}"]) - 2 * i - 1) ** 2 for i in range(3))
         total += (float(values["x"]) - 0.3) ** 2 + (float(values["y"]) + 0.2) ** 2
         return total + (0.0 if values["b"] else 1.0)
 
@@ -94,7 +95,8 @@ def test_an_ask_gets_nothing_while_a_generation_waits() -> None:
 def test_lost_slots_are_drawn_again_from_the_same_distribution() -> None:
     optimizer = Optimizer(box_problem(), SIX)
     trials = optimizer.ask(6)
-    for trial, outcome in zip(trials, (Failed(), Abandoned(), 1.0, 2.0, 3.0), strict=False):
+    outcomes: list[ToldOutcome] = [Failed(), Abandoned(), 1.0, 2.0, 3.0]
+    for trial, outcome in zip(trials[:5], outcomes, strict=True):
         optimizer.tell(trial, outcome)
     again = optimizer.ask(6)
     assert [t.provenance.reason for t in again] == [
@@ -104,6 +106,17 @@ def test_lost_slots_are_drawn_again_from_the_same_distribution() -> None:
     for trial in (*again, trials[5]):
         optimizer.tell(trial, measure(trial))
     assert optimizer.ask()[0].provenance.reason == "generation 2, slot 1"
+
+
+def test_a_state_does_not_grow_while_every_trial_fails() -> None:
+    optimizer = Optimizer(box_problem(), SIX)
+    for _ in range(30):
+        for trial in optimizer.ask(6):
+            optimizer.tell(trial, Failed("the cluster is down"))
+    state = optimizer.suggest(1).state
+    assert len(optimizer.trials) == 180
+    assert len(state.arrays["slots"]) <= 10 * 6 + 2
+    assert state.scalars["sigma"] == 0.2
 
 
 def test_a_quorum_ends_a_generation_instead_of_waiting() -> None:
@@ -201,7 +214,7 @@ def test_feasible_points_rank_before_near_misses_before_broken_ones() -> None:
     )
     problem = Problem(Space((Float("x", 0.0, 1.0),)), metrics)
     optimizer = Optimizer(problem, "random")
-    outcomes = [
+    outcomes: list[ToldOutcome] = [
         Infeasible("diverged"),
         {"y": 0.0, "a": 150.0, "b": 2.0},  # misses by half a unit
         {"y": 5.0, "a": 1.0, "b": 2.0},

@@ -7,11 +7,14 @@ before any model is loaded.
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from bbopt.errors import Violation
+from bbopt.errors import SpecError, Violation
 from bbopt.problem import Noise, Problem
-from bbopt.space import Fixed
+from bbopt.space import Bool, Categorical, Fixed, Parameter
+
+MAX_POPULATION: Final = 4096
+"""Points in a generation of a population method."""
 
 
 class Quality(enum.Enum):
@@ -45,13 +48,46 @@ class GPSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class CmaEsSpec:
+    """Covariance matrix adaptation: generations of points from a normal distribution that
+    learns from their ranking.
+
+    Raises:
+        SpecError: A setting is out of range; every one is listed.
+    """
+
+    sigma0: float = 0.2
+    """Standard deviation of the first generation, as a share of each range, in ``(0, 1]``."""
+    population: int | None = None
+    """Points in a generation, 4 to 4096; ``None``: ``4 + floor(3 ln d)`` for d parameters.
+    More find better optima of rugged functions, and use more workers.
+    """
+    quorum: float = 1.0
+    """Share of a generation's results, in ``[0.5, 1]``, with which it ends rather than let a
+    worker wait for the others.
+    """
+
+    def __post_init__(self) -> None:
+        violations = []
+        if not 0.0 < self.sigma0 <= 1.0:
+            violations.append(Violation("sigma0", f"must be in (0, 1], not {self.sigma0}"))
+        if self.population is not None and not 4 <= self.population <= MAX_POPULATION:
+            text = f"must be in [4, {MAX_POPULATION}], not {self.population}"
+            violations.append(Violation("population", text))
+        if not 0.5 <= self.quorum <= 1.0:
+            violations.append(Violation("quorum", f"must be in [0.5, 1], not {self.quorum}"))
+        if violations:
+            raise SpecError(violations)
+
+
+@dataclass(frozen=True, slots=True)
 class AutoSpec:
     """The service chooses, and says in each suggestion what it chose and why."""
 
     quality: Quality = Quality.BALANCED
 
 
-StrategySpec: TypeAlias = RandomSpec | SobolSpec | GPSpec | AutoSpec
+StrategySpec: TypeAlias = RandomSpec | SobolSpec | GPSpec | CmaEsSpec | AutoSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +101,10 @@ class Capabilities:
     supports_noise: bool
     is_model_based: bool
     max_dimensions: int
+    max_choices: int | None = None
+    """Most values of a parameter without an order; ``None``: any number."""
+    waits_for_results: bool = False
+    """An ask may hand out fewer points than wanted, or none, until open trials end."""
 
 
 NAMES: Mapping[str, type[StrategySpec]] = {
@@ -72,6 +112,7 @@ NAMES: Mapping[str, type[StrategySpec]] = {
     "random": RandomSpec,
     "sobol": SobolSpec,
     "gp": GPSpec,
+    "cma_es": CmaEsSpec,
 }
 """The name of each strategy on the wire, in study files and on the command line."""
 
@@ -99,6 +140,16 @@ CAPABILITIES: Mapping[type[StrategySpec], Capabilities] = {
         supports_noise=True,
         is_model_based=True,
         max_dimensions=300,
+    ),
+    CmaEsSpec: Capabilities(
+        supports_metric_constraints=True,
+        supports_parameter_constraints=False,
+        supports_conditions=False,
+        supports_noise=True,
+        is_model_based=False,
+        max_dimensions=100,
+        max_choices=2,
+        waits_for_results=True,
     ),
     AutoSpec: Capabilities(
         supports_metric_constraints=True,
@@ -139,6 +190,8 @@ def _missing(problem: Problem, capabilities: Capabilities) -> list[str]:
     has_conditions = any(p.active_if is not None for p in searched)
     is_noisy = problem.objective.noise is not Noise.NONE
     limit = capabilities.max_dimensions
+    n_choices = max(map(_n_choices, searched), default=0)
+    max_choices = capabilities.max_choices
     tests = (
         (
             len(searched) > limit,
@@ -149,6 +202,10 @@ def _missing(problem: Problem, capabilities: Capabilities) -> list[str]:
             "constraints between parameters",
         ),
         (has_conditions and not capabilities.supports_conditions, "conditional parameters"),
+        (
+            max_choices is not None and n_choices > max_choices,
+            f"a parameter with {n_choices} values in no order (at most {max_choices})",
+        ),
         (is_noisy and not capabilities.supports_noise, "noisy metrics"),
         (
             bool(problem.constraints)
@@ -158,6 +215,16 @@ def _missing(problem: Problem, capabilities: Capabilities) -> list[str]:
         ),
     )
     return [feature for is_missing, feature in tests if is_missing]
+
+
+def _n_choices(parameter: Parameter) -> int:
+    match parameter:
+        case Categorical(choices=choices):
+            return len(choices)
+        case Bool():
+            return 2
+        case _:
+            return 0
 
 
 def _those_that_can(problem: Problem) -> str:

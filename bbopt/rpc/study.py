@@ -16,7 +16,9 @@ from bbopt.rpc.times import duration_from_message, duration_to_message
 from bbopt.rpc.v1 import study_pb2
 from bbopt.rpc.violations import Violations
 from bbopt.specs import (
+    NAMES,
     AutoSpec,
+    CmaEsSpec,
     GPSpec,
     LeasePolicy,
     Quality,
@@ -54,6 +56,15 @@ def strategy_to_message(strategy: StrategySpec) -> study_pb2.Strategy:
                 if not 0 <= n_initial <= _INT32_MAX:
                     raise SpecError.of("gp.n_initial", f"must fit 31 bits, not {n_initial}")
                 message.gp.n_initial = n_initial
+        case CmaEsSpec(sigma0, population, quorum):
+            default = CmaEsSpec()
+            message.cma_es.SetInParent()
+            if sigma0 != default.sigma0:
+                message.cma_es.sigma0 = sigma0
+            if population is not None:
+                message.cma_es.population = population
+            if quorum != default.quorum:
+                message.cma_es.quorum = quorum
         case _:
             assert_never(strategy)
     return message
@@ -84,8 +95,23 @@ def strategy_from_message(message: study_pb2.Strategy) -> StrategySpec:
                 violations.add("gp.n_initial", f"must not be negative, but is {gp.n_initial}")
             violations.check()
             return GPSpec(gp.n_initial if gp.HasField("n_initial") else None, quality)
+        case "cma_es":
+            return _cma_es_from_message(message.cma_es)
         case None:
-            raise SpecError.of("", "must be one of auto, random, sobol, gp")
+            raise SpecError.of("", f"must be one of {', '.join(NAMES)}")
+
+
+def _cma_es_from_message(message: study_pb2.CmaEsStrategy) -> CmaEsSpec:
+    violations = Violations(SpecError)
+    default = spec = CmaEsSpec()
+    with violations.within("cma_es"):
+        spec = CmaEsSpec(
+            message.sigma0 if message.HasField("sigma0") else default.sigma0,
+            message.population if message.HasField("population") else default.population,
+            message.quorum if message.HasField("quorum") else default.quorum,
+        )
+    violations.check()
+    return spec
 
 
 def lease_policy_to_message(policy: LeasePolicy) -> study_pb2.LeasePolicy:

@@ -15,11 +15,13 @@ from bbopt.specs import (
     NAMES,
     AutoSpec,
     Capabilities,
+    CmaEsSpec,
     GPSpec,
     RandomSpec,
     SobolSpec,
 )
 from bbopt.strategies.auto import AutoStrategy
+from bbopt.strategies.cma_es import CmaEs
 from bbopt.strategies.design import RandomSearch, SobolSearch
 from bbopt.strategies.gp_search import GPSearch
 from bbopt.strategies.strategy import Builder, Strategy, StrategyContext
@@ -31,6 +33,7 @@ BUILDERS: Final[Mapping[type[Any], Builder]] = {
     RandomSpec: RandomSearch,
     SobolSpec: SobolSearch,
     GPSpec: GPSearch,
+    CmaEsSpec: CmaEs,
     AutoSpec: AutoStrategy,
 }
 
@@ -40,7 +43,7 @@ class Plugin:
     """What an entry point of the group ``bbopt.strategies`` offers."""
 
     name: str
-    """How a study names it, e.g. ``Optimizer(problem, "cma")``."""
+    """How a study names it, e.g. ``Optimizer(problem, "annealing")``."""
     spec: type[Any]
     """Class of its settings; must be buildable without arguments."""
     capabilities: Capabilities

@@ -64,6 +64,22 @@ def mixed_problem(*, has_polytope: bool = False) -> Problem:
     return Problem(space, (Metric("score", goal=Goal.MAXIMIZE),))
 
 
+def ordered_problem() -> Problem:
+    """Return every kind of parameter that has an order or two values, always active."""
+    space = Space(
+        (
+            Int("depth", 1, 8),
+            Float("rate", 1e-4, 1.0, scale=Scale.LOG),
+            Int("width", 1, 512, scale=Scale.LOG),
+            Ordinal("size", (8.0, 16.0, 64.0)),
+            Bool("shuffle"),
+            Float("a", 0.0, 1.0),
+            Float("angle", 0.0, 360.0, periodic=True),
+        ),
+    )
+    return Problem(space, (Metric("score", goal=Goal.MAXIMIZE),))
+
+
 def measure(trial: Trial) -> float:
     """Return a smooth function of a trial's numbers plus something for each of its names."""
     return sum(_part(name, value) for name, value in sorted(trial.parameters.items()))

@@ -124,6 +124,7 @@ class Columns:
         self._x_of: dict[int, FloatArray] = {}
         self._pending: dict[int, None] = {}
         """Numbers of unfinished trials; ascending, since trials are created in order."""
+        self._suggested: list[int] = []
         for event in events:
             self.fold(event)
 
@@ -180,6 +181,19 @@ class Columns:
         """Numbers of the trials in ``pending``."""
         return tuple(self._pending)
 
+    def is_pending(self, number: int) -> bool:
+        """Whether a trial is unfinished."""
+        return number in self._pending
+
+    def suggested_number(self, index: int) -> int | None:
+        """Return the trial that the strategy's suggestion ``index`` became.
+
+        Suggestions count from 0 over the whole study, in the order in which the strategy made
+        them; points that were enqueued or given by a fallback are none. ``None``: no such
+        suggestion has been stored yet.
+        """
+        return self._suggested[index] if index < len(self._suggested) else None
+
     def row_of(self, number: int) -> int | None:
         """Return the row of a trial, or ``None`` if it has left none."""
         return self._row_of.get(number)
@@ -191,9 +205,11 @@ class Columns:
             DataLossError: A trial is unknown, or its point is not one of this space.
         """
         match event:
-            case Asked(trials=trials):
+            case Asked(trials=trials, state=state):
                 for trial in trials:
                     self._open(trial)
+                if state is not None:
+                    self._suggested += [trial.number for trial in trials]
             case Enqueued(trial=trial):
                 self._open(trial)
             case Told(number=number, outcome=outcome) | Amended(number=number, outcome=outcome):

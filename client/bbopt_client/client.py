@@ -193,7 +193,8 @@ class Client:
             parameter_constraints: Known constraints between the parameters of a list.
             budget: When the study is complete.
             trials: Short for ``Budget(trials=...)``.
-            strategy: A name (``"auto"``, ``"gp"``, ``"sobol"``, ``"random"``) or settings.
+            strategy: A name (``"auto"``, ``"gp"``, ``"cma_es"``, ``"sobol"``, ``"random"``) or
+                settings.
             seed: In ``[0, 2**64)``; left out, the server draws one.
             lease_s: How long a worker may be silent; 0 for leases that never expire.
             max_attempts: Times a point is handed out before it counts as failed.

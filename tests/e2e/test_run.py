@@ -193,3 +193,21 @@ def test_the_example_runs_as_documented(line: CommandLine) -> None:
     line.run("run", "tune-lr", "--", "${interpreter}", str(examples / "train.py"), "${args}")
     for trial in line.json("trials", "tune-lr"):
         assert trial["metrics"]["latency_ms"] == 2.5 * trial["parameters"]["depth"]
+
+
+def test_more_workers_than_a_generation_has_points_wait_for_each_other(
+    line: CommandLine,
+) -> None:
+    line.run(
+        *("study", "create", "generations", "--space", "x:float(0,1)", "--objective", "-loss"),
+        *("--strategy", "cma_es", "--seed", "1", "--trials", "12"),
+    )
+    line.run(
+        "run", "generations", "--parallel", "6", "--", "sh", "-c", "echo loss=$BBOPT_PARAM_X"
+    )
+    with Client(line.address, outbox=False) as client:
+        trials = list(client.study("generations").trials())
+    assert [trial.state.value for trial in trials] == ["completed"] * 12
+    # Generations of four: who came too early got nothing instead of a fifth point.
+    reasons = [trial.provenance.reason for trial in trials]
+    assert reasons == [f"generation {g}, slot {s}" for g in (1, 2, 3) for s in (1, 2, 3, 4)]

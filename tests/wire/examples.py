@@ -28,7 +28,16 @@ from bbopt.space import (
     Simplex,
     Space,
 )
-from bbopt.specs import AutoSpec, GPSpec, LeasePolicy, Quality, RandomSpec, SobolSpec, StudySpec
+from bbopt.specs import (
+    AutoSpec,
+    CmaEsSpec,
+    GPSpec,
+    LeasePolicy,
+    Quality,
+    RandomSpec,
+    SobolSpec,
+    StudySpec,
+)
 from bbopt.trial import (
     Abandoned,
     Amended,
@@ -99,6 +108,8 @@ SPECS = {
     "auto": StudySpec(TINY, AutoSpec(Quality.FAST)),
     "random": StudySpec(TINY, RandomSpec()),
     "sobol": StudySpec(TINY, SobolSpec()),
+    "cma_es": StudySpec(TINY, CmaEsSpec(sigma0=0.1, population=20, quorum=0.8)),
+    "cma_es_default": StudySpec(TINY, CmaEsSpec()),
 }
 
 MEASUREMENT = Measurement(

@@ -959,7 +959,11 @@ class ServerInfo(google.protobuf.message.Message):
         id: builtins.str
         max_dimensions: builtins.int
         @property
-        def supports(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+        def supports(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+            """metric_constraints, parameter_constraints, conditions, noise, categories (parameters of
+            more than two values without an order).
+            """
+
         def __init__(
             self,
             *,

@@ -892,6 +892,7 @@ class Strategy(google.protobuf.message.Message):
     RANDOM_FIELD_NUMBER: builtins.int
     SOBOL_FIELD_NUMBER: builtins.int
     GP_FIELD_NUMBER: builtins.int
+    CMA_ES_FIELD_NUMBER: builtins.int
     @property
     def auto(self) -> Global___AutoStrategy: ...
     @property
@@ -900,6 +901,8 @@ class Strategy(google.protobuf.message.Message):
     def sobol(self) -> Global___SobolStrategy: ...
     @property
     def gp(self) -> Global___GpStrategy: ...
+    @property
+    def cma_es(self) -> Global___CmaEsStrategy: ...
     def __init__(
         self,
         *,
@@ -907,10 +910,11 @@ class Strategy(google.protobuf.message.Message):
         random: Global___RandomStrategy | None = ...,
         sobol: Global___SobolStrategy | None = ...,
         gp: Global___GpStrategy | None = ...,
+        cma_es: Global___CmaEsStrategy | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["auto", b"auto", "gp", b"gp", "kind", b"kind", "random", b"random", "sobol", b"sobol"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["auto", b"auto", "gp", b"gp", "kind", b"kind", "random", b"random", "sobol", b"sobol"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["auto", "random", "sobol", "gp"] | None: ...
+    def HasField(self, field_name: typing.Literal["auto", b"auto", "cma_es", b"cma_es", "gp", b"gp", "kind", b"kind", "random", b"random", "sobol", b"sobol"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["auto", b"auto", "cma_es", b"cma_es", "gp", b"gp", "kind", b"kind", "random", b"random", "sobol", b"sobol"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["auto", "random", "sobol", "gp", "cma_es"] | None: ...
 
 Global___Strategy: typing_extensions.TypeAlias = Strategy
 
@@ -976,3 +980,41 @@ class GpStrategy(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_n_initial", b"_n_initial"]) -> typing.Literal["n_initial"] | None: ...
 
 Global___GpStrategy: typing_extensions.TypeAlias = GpStrategy
+
+@typing.final
+class CmaEsStrategy(google.protobuf.message.Message):
+    """Covariance matrix adaptation: generations of points that learn from their ranking. Real,
+    integer, ordinal and boolean parameters; no conditions, no constraints between parameters.
+    While a generation waits for its results, asks hand out less than was wanted, or nothing.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SIGMA0_FIELD_NUMBER: builtins.int
+    POPULATION_FIELD_NUMBER: builtins.int
+    QUORUM_FIELD_NUMBER: builtins.int
+    sigma0: builtins.float
+    """First step, as a share of each range, in (0, 1]. Unset: 0.2."""
+    population: builtins.int
+    """Points in a generation, 4 to 4096. Unset: 4 + 3 ln d."""
+    quorum: builtins.float
+    """Share of a generation's results, 0.5 to 1, with which it ends rather than let a worker wait.
+    Unset: 1.
+    """
+    def __init__(
+        self,
+        *,
+        sigma0: builtins.float | None = ...,
+        population: builtins.int | None = ...,
+        quorum: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_population", b"_population", "_quorum", b"_quorum", "_sigma0", b"_sigma0", "population", b"population", "quorum", b"quorum", "sigma0", b"sigma0"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_population", b"_population", "_quorum", b"_quorum", "_sigma0", b"_sigma0", "population", b"population", "quorum", b"quorum", "sigma0", b"sigma0"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_population", b"_population"]) -> typing.Literal["population"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_quorum", b"_quorum"]) -> typing.Literal["quorum"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_sigma0", b"_sigma0"]) -> typing.Literal["sigma0"] | None: ...
+
+Global___CmaEsStrategy: typing_extensions.TypeAlias = CmaEsStrategy

@@ -56,7 +56,9 @@ def create(
         list[str] | None, typer.Option(help="Such as 'a + 2*b <= 1'; repeat for more.")
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Trials that complete the study.")] = None,
-    strategy: Annotated[str | None, typer.Option(help="auto, gp, sobol or random.")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="auto, gp, cma_es, sobol or random.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same suggestions.")] = None,
     if_exists: Annotated[
         IfExists, typer.Option(help="When the name is taken.")

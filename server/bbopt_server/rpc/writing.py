@@ -256,6 +256,8 @@ def server_info(
             )
             if getattr(capabilities, f"supports_{feature}")
         ]
+        if capabilities.max_choices is None:
+            supports.append("categories")
         strategies.append(
             service_pb2.ServerInfo.StrategyInfo(
                 id=name, supports=supports, max_dimensions=capabilities.max_dimensions

@@ -26,7 +26,7 @@ from bbopt.space import (
     Simplex,
     Space,
 )
-from bbopt.specs import AutoSpec, GPSpec, LeasePolicy, Quality, SobolSpec, StudySpec
+from bbopt.specs import AutoSpec, CmaEsSpec, GPSpec, LeasePolicy, Quality, SobolSpec, StudySpec
 from bbopt_client.cli.study_files import StudyFileError, load_study_file, read_study_text
 from bbopt_client.cli.study_files.space_text import SpaceTextError, parse_space_option
 from bbopt_client.cli.study_files.writer import UnwritableError, to_definition, to_yaml
@@ -144,6 +144,12 @@ def test_a_strategy_may_be_a_name() -> None:
     assert read(SHORT + "strategy: sobol").strategy == SobolSpec()
 
 
+def test_settings_of_cma_es() -> None:
+    text = SHORT + "strategy: {name: cma_es, sigma0: 0.1, population: 40, quorum: 0.8}"
+    assert read(text).strategy == CmaEsSpec(0.1, 40, 0.8)
+    assert read(SHORT + "strategy: cma_es").strategy == CmaEsSpec()
+
+
 def test_leases_that_never_expire() -> None:
     assert read(SHORT + "lease: {duration: 0}").lease.duration_s == 0
 
@@ -197,7 +203,7 @@ lease: {duration: 2y}
         "accuracy",
         "study.yaml:12: constraints[0]: 'latency_ms' is no constraint; write it like "
         "latency_ms <= 20",
-        "study.yaml:13: strategy: 'gpp' is none of auto, random, sobol, gp",
+        "study.yaml:13: strategy: 'gpp' is none of auto, random, sobol, gp, cma_es",
         "study.yaml:14: seed: must be in [0, 2**64), got -1",
         "study.yaml:15: lease.duration: '2y' is not a duration such as 90, 30s, 5m, 2h or 1d",
     ]
@@ -238,6 +244,8 @@ lease: {duration: 2y}
         (SHORT + "strategy: {name: gp, n_intial: 3}", 3, "did you mean 'n_initial'"),
         (SHORT + "strategy: {name: gp, quality: best}", 3, "is none of fast"),
         (SHORT + "strategy: {quality: fast}", 3, "name: is missing"),
+        (SHORT + "strategy: {name: cma_es, quorum: 2}", 3, "must be in [0.5, 1]"),
+        (SHORT + "strategy: {name: cma_es, sigma: 2}", 3, "did you mean 'sigma0'"),
         (SHORT + "lease: {max_attempts: 0}", 3, "must be at least 1"),
         (SHORT + "labels: {a: [1]}", 3, "must be text"),
         (SHORT + "constraints: [loss <= 3]", 3, "loss"),

@@ -10,6 +10,7 @@ from bbopt.problem import MetricKind
 from bbopt.space import Bool, Categorical, Float, Int, Ordinal, Parameter, ParamValue
 from bbopt.specs import (
     AutoSpec,
+    CmaEsSpec,
     GPSpec,
     LeasePolicy,
     Quality,
@@ -94,6 +95,12 @@ strategies: st.SearchStrategy[StrategySpec] = st.one_of(
     st.builds(AutoSpec, qualities),
     st.just(RandomSpec()),
     st.just(SobolSpec()),
+    st.builds(
+        CmaEsSpec,
+        st.floats(0.0, 1.0, exclude_min=True),
+        st.none() | st.integers(4, 4096),
+        st.floats(0.5, 1.0),
+    ),
     st.builds(GPSpec, st.none() | st.integers(1, 1000), qualities),
 )
 lease_policies = st.builds(LeasePolicy, seconds, st.integers(1, 100))

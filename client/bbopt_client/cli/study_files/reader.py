@@ -22,6 +22,7 @@ from bbopt.space import Constraint, Exclude, Fixed, Float, Parameter, Simplex, S
 from bbopt.specs import (
     NAMES,
     AutoSpec,
+    CmaEsSpec,
     GPSpec,
     LeasePolicy,
     Quality,
@@ -238,11 +239,30 @@ def _read_settings(fields: Fields, build: type[StrategySpec]) -> StrategySpec:
         fields.refuse_unknown(("name", "n_initial", "quality"), what="setting of gp")
         n_initial = fields.number("n_initial", is_integer=True)
         return GPSpec(None if n_initial is None else int(n_initial), _read_quality(fields))
+    if build is CmaEsSpec:
+        return _read_cma_es(fields)
     if build is AutoSpec:
         fields.refuse_unknown(("name", "quality"), what="setting of auto")
         return AutoSpec(_read_quality(fields))
     fields.refuse_unknown(("name",), what="setting of this strategy")
     return build()
+
+
+def _read_cma_es(fields: Fields) -> CmaEsSpec:
+    default = CmaEsSpec()
+    fields.refuse_unknown(("name", "sigma0", "population", "quorum"), what="setting of cma_es")
+    sigma0, quorum = fields.number("sigma0"), fields.number("quorum")
+    population = fields.number("population", is_integer=True)
+    try:
+        return CmaEsSpec(
+            default.sigma0 if sigma0 is None else sigma0,
+            None if population is None else int(population),
+            default.quorum if quorum is None else quorum,
+        )
+    except SpecError as error:
+        for each in error.violations:
+            fields.faults.add(fields.path_of(each.field), each.message)
+        return default
 
 
 def _read_quality(fields: Fields) -> Quality:

@@ -29,6 +29,7 @@ from bbopt.space import (
 from bbopt.specs import (
     NAMES,
     AutoSpec,
+    CmaEsSpec,
     GPSpec,
     Quality,
     RandomSpec,
@@ -254,6 +255,13 @@ def _strategy(spec: StrategySpec) -> object:
             settings = _without_none(quality=_quality(quality))
         case GPSpec(n_initial, quality):
             settings = _without_none(n_initial=n_initial, quality=_quality(quality))
+        case CmaEsSpec(sigma0, population, quorum):
+            default = CmaEsSpec()
+            settings = _without_none(
+                sigma0=None if sigma0 == default.sigma0 else sigma0,
+                population=population,
+                quorum=None if quorum == default.quorum else quorum,
+            )
         case _:
             assert_never(spec)
     return {"name": name, **settings} if settings else name

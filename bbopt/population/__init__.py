@@ -1,0 +1,1 @@
+"""Population methods: explicit states, pure updates, rounds of slots."""

@@ -203,7 +203,7 @@ lease: {duration: 2y}
         "accuracy",
         "study.yaml:12: constraints[0]: 'latency_ms' is no constraint; write it like "
         "latency_ms <= 20",
-        "study.yaml:13: strategy: 'gpp' is none of auto, random, sobol, gp, cma_es",
+        "study.yaml:13: strategy: 'gpp' is none of auto, random, sobol, gp, cma_es, asha",
         "study.yaml:14: seed: must be in [0, 2**64), got -1",
         "study.yaml:15: lease.duration: '2y' is not a duration such as 90, 30s, 5m, 2h or 1d",
     ]

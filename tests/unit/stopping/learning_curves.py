@@ -27,7 +27,7 @@ def loss(parameters: Mapping[str, ParamValue], epoch: int) -> float:
     a, b, c, d = (float(parameters[name]) for name in "abcd")
     floor = 0.1 + (a - 0.3) ** 2 + (b - 0.7) ** 2 + 0.5 * (c - 0.5) ** 2
     speed = 0.4 + 0.6 * d
-    return floor + (1.0 - 0.3 * c) * float(epoch) ** -speed
+    return floor + (1.0 - 0.3 * c) * math.exp(-speed * math.log(epoch))
 
 
 @dataclass

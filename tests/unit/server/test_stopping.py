@@ -108,8 +108,10 @@ async def test_a_report_that_was_not_committed_does_not_count() -> None:
         await report(service, trials[2], 1, 0.5)
     service.store.transact = transact  # type: ignore[method-assign]
     service.clock.now += 1.0
-    # The best of three, as long as the one that was undone is not the best of four.
-    assert not (await report(service, trials[3], 1, 1.0)).should_stop
+    # Its event has the position of the one that was undone.
+    answer = await report(service, trials[3], 1, 2.5)
+    assert answer.should_stop
+    assert "where 3 have been measured" in answer.reason
 
 
 @asynchronous

@@ -7,7 +7,7 @@ ask-tell object, needs the engine (torch) and is loaded when it is first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from bbopt.problem import Budget, Metric, MetricKind, Noise, Problem
+from bbopt.problem import Budget, Fidelity, Metric, MetricKind, Noise, Problem
 from bbopt.space import (
     AllOf,
     Between,
@@ -37,6 +37,7 @@ __all__ = [
     "Categorical",
     "Equals",
     "Exclude",
+    "Fidelity",
     "Fixed",
     "Float",
     "Int",

@@ -26,7 +26,8 @@ from bbopt.errors import (
 )
 from bbopt.problem import Problem
 from bbopt.space import Codec, ParamValue
-from bbopt.specs import NAMES, find_unsupported
+from bbopt.specs import NAMES, AshaSpec, find_unsupported
+from bbopt.stopping import Rungs, initial_stage, reason_to_stop
 from bbopt.strategies import (
     Recommendation,
     Status,
@@ -46,16 +47,20 @@ from bbopt.trial import (
     Event,
     Leased,
     Log,
+    Measurement,
     NewTrial,
     Predicted,
     Provenance,
+    Reported,
+    Stage,
+    StopRequested,
     StrategyState,
     Suggestion,
     Told,
     Trial,
     TrialState,
 )
-from bbopt.trial.told import ToldOutcome, outcome_of
+from bbopt.trial.told import Number, ToldOutcome, outcome_of, values_of
 
 SUCCESSFUL = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.INFEASIBLE)
 
@@ -126,7 +131,12 @@ class Optimizer:
         """Everything that happened, in order."""
         codec = Codec(problem.space)
         self._columns = Columns(problem, codec)
-        self._context = StrategyContext(problem, codec, self._columns, self.seed, device)
+        self._context = StrategyContext(
+            problem, codec, self._columns, self.seed, device, log=self.log
+        )
+        self._initial_stage = initial_stage(problem, self.spec)
+        self._rungs: Rungs | None = None
+        self._n_in_rungs = 0
         self._strategy = build(self._context, self.spec)
         self._committed: StrategyState | None = None
         self._proposed: StrategyState | None = None
@@ -160,13 +170,50 @@ class Optimizer:
             suggested = self.suggest(n_new)
             first = len(self.trials) + 1
             new = tuple(
-                NewTrial(number, suggestion.parameters, suggestion.provenance)
+                NewTrial(number, suggestion.parameters, suggestion.provenance, suggestion.stage)
                 for number, suggestion in enumerate(suggested.suggestions, first)
             )
             if new:
                 self.fold([Asked(new, suggested.state)])
                 numbers += [trial.number for trial in new]
         return [self.trials[number] for number in numbers]
+
+    def report(
+        self, trial: Trial | int, step: int, values: float | Mapping[str, Number]
+    ) -> bool:
+        """Record an intermediate measurement.
+
+        Args:
+            trial: The trial or its number.
+            step: How far its configuration is evaluated, in steps of the problem's fidelity
+                where there is one; at least 0. The last report of a step counts.
+            values: As for ``tell``; metrics may be missing.
+
+        Returns:
+            Whether to stop evaluating: tell what there is, as ``Stopped``.
+
+        Raises:
+            NotFoundError: There is no such trial.
+            InvalidError: A metric is unknown, or a value is no finite number.
+            TrialFinishedError: The trial has its final result already.
+        """
+        known = self._trial(trial)
+        if known.outcome is not None:
+            raise TrialFinishedError(f"trial {known.number} is {known.state.value}")
+        if step < 0:
+            raise InvalidError.of("step", f"must not be negative, not {step}")
+        metrics = values_of(self.problem, values)
+        violations = self.problem.check_result(metrics, partial=True)
+        if violations:
+            raise InvalidError(violations)
+        self.fold([Reported(known.number, Measurement(metrics, step))])
+        if known.state is TrialState.ACTIVE and isinstance(self.spec, AshaSpec):
+            reason = reason_to_stop(
+                self._folded_rungs(), self.spec.promotion, known.number, (step,)
+            )
+            if reason is not None:
+                self.fold([StopRequested(known.number, reason)])
+        return self.trials[known.number].state is TrialState.STOPPING
 
     def tell(self, trial: Trial | int, outcome: ToldOutcome) -> None:
         """Record how a trial ended.
@@ -219,7 +266,7 @@ class Optimizer:
         number = len(self.trials) + 1
         provenance = Provenance("enqueued", data_revision=self._revision)
         point = self._point(parameters)
-        self.fold([Enqueued(NewTrial(number, point, provenance))])
+        self.fold([Enqueued(NewTrial(number, point, provenance, self._initial_stage))])
         return self.trials[number]
 
     def best(self) -> Trial | None:
@@ -311,7 +358,11 @@ class Optimizer:
             suggestions = strategy.ask(n, time_left_s=time_left_s)
         self._proposed = strategy.state()
         stamped = tuple(
-            replace(s, provenance=replace(s.provenance, data_revision=self._revision))
+            replace(
+                s,
+                provenance=replace(s.provenance, data_revision=self._revision),
+                stage=s.stage or self._initial_stage,
+            )
             for s in suggestions
         )
         is_exhausted = len(stamped) < n and strategy.status() is Status.EXHAUSTED
@@ -339,6 +390,13 @@ class Optimizer:
             generator = self.trials[int(numbers[row])].provenance.generator
             is_foreign = generator in ("enqueued", "fallback")
             (strategy.inject if is_foreign else strategy.tell)(range(row, row + 1))
+
+    def _folded_rungs(self) -> Rungs:
+        if self._rungs is None:
+            self._rungs = Rungs(self.problem)
+        self._rungs.fold(self.log.events(self._n_in_rungs))
+        self._n_in_rungs = self.log.revision
+        return self._rungs
 
     # ------------------------------------------------------------------ small parts
 
@@ -398,6 +456,8 @@ class Mismatch:
     recorded: Mapping[str, ParamValue]
     replayed: Mapping[str, ParamValue] | None
     """``None``: the replay suggested fewer points."""
+    recorded_stage: Stage | None = None
+    replayed_stage: Stage | None = None
 
 
 def replay(
@@ -422,7 +482,7 @@ def replay(
         device: The study's.
 
     Returns:
-        Every trial whose parameters came out different; empty for a faithful replay.
+        Every trial whose parameters or stage came out different; empty for a faithful replay.
     """
     live = Optimizer(problem, strategy, seed, device=device)
     mismatches: list[Mismatch] = []
@@ -434,9 +494,14 @@ def replay(
         optimizer.fold(events[optimizer.revision : revision])
         answers = optimizer.suggest(len(trials)).suggestions
         for index, trial in enumerate(trials):
-            replayed = answers[index].parameters if index < len(answers) else None
-            if replayed is None or dict(replayed) != dict(trial.parameters):
-                mismatches.append(Mismatch(trial.number, trial.parameters, replayed))
+            if index >= len(answers):
+                mismatches.append(Mismatch(trial.number, trial.parameters, None, trial.stage))
+                continue
+            found, stage = answers[index].parameters, answers[index].stage
+            if dict(found) != dict(trial.parameters) or stage != trial.stage:
+                mismatches.append(
+                    Mismatch(trial.number, trial.parameters, found, trial.stage, stage)
+                )
     return mismatches
 
 

@@ -87,7 +87,27 @@ class AutoSpec:
     quality: Quality = Quality.BALANCED
 
 
-StrategySpec: TypeAlias = RandomSpec | SobolSpec | GPSpec | CmaEsSpec | AutoSpec
+class Promotion(enum.Enum):
+    """How a configuration gets from one rung of the fidelity to the next."""
+
+    RESUME = "resume"
+    """A trial ends at its rung; a promotion is another trial that resumes it."""
+    CONTINUE = "continue"
+    """A trial runs on while a report at a rung finds it among the best; otherwise it is told to
+    stop, and another trial may resume it once it is among the best after all.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class AshaSpec:
+    """Asynchronous successive halving: many configurations begin at the lowest rung of the
+    fidelity, the best of each rung go on to the next.
+    """
+
+    promotion: Promotion = Promotion.RESUME
+
+
+StrategySpec: TypeAlias = RandomSpec | SobolSpec | GPSpec | CmaEsSpec | AutoSpec | AshaSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +125,8 @@ class Capabilities:
     """Most values of a parameter without an order; ``None``: any number."""
     waits_for_results: bool = False
     """An ask may hand out fewer points than wanted, or none, until open trials end."""
+    needs_fidelity: bool = False
+    """Makes sense only where the problem says how far a trial may be evaluated."""
 
 
 NAMES: Mapping[str, type[StrategySpec]] = {
@@ -113,6 +135,7 @@ NAMES: Mapping[str, type[StrategySpec]] = {
     "sobol": SobolSpec,
     "gp": GPSpec,
     "cma_es": CmaEsSpec,
+    "asha": AshaSpec,
 }
 """The name of each strategy on the wire, in study files and on the command line."""
 
@@ -158,6 +181,15 @@ CAPABILITIES: Mapping[type[StrategySpec], Capabilities] = {
         supports_noise=True,
         is_model_based=True,
         max_dimensions=2000,
+    ),
+    AshaSpec: Capabilities(
+        supports_metric_constraints=False,
+        supports_parameter_constraints=True,
+        supports_conditions=True,
+        supports_noise=True,
+        is_model_based=False,
+        max_dimensions=2000,
+        needs_fidelity=True,
     ),
 }
 
@@ -212,6 +244,10 @@ def _missing(problem: Problem, capabilities: Capabilities) -> list[str]:
             and capabilities.is_model_based
             and not capabilities.supports_metric_constraints,
             "metric constraints",
+        ),
+        (
+            capabilities.needs_fidelity and problem.fidelity is None,
+            "a problem without a fidelity",
         ),
     )
     return [feature for is_missing, feature in tests if is_missing]

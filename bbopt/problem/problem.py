@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bbopt.errors import SpecError, Violation
+from bbopt.problem.fidelity import Fidelity, fidelity_violations
 from bbopt.problem.metrics import Metric, MetricKind
 from bbopt.problem.results import Measured, is_better, is_within, result_violations
 from bbopt.problem.validation import budget_violations, metric_violations
@@ -36,6 +37,8 @@ class Problem:
     space: Space
     metrics: tuple[Metric, ...]
     budget: Budget = field(default_factory=Budget)
+    fidelity: Fidelity | None = None
+    """How far a trial may be evaluated; ``None``: always in full."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metrics", as_tuple(self.metrics))
@@ -53,6 +56,7 @@ class Problem:
         cost: str | Metric | None = None,
         tracked: Sequence[str | Metric] = (),
         budget: Budget | int | None = None,
+        fidelity: Fidelity | None = None,
     ) -> "Problem":
         """Build a problem from the short forms of its parts.
 
@@ -63,6 +67,7 @@ class Problem:
             cost: The metric that a trial spends.
             tracked: Metrics that are only recorded.
             budget: A budget, or a number of trials.
+            fidelity: How far a trial may be evaluated.
 
         Raises:
             SpecError: Anything is wrong; every fault is listed.
@@ -84,6 +89,7 @@ class Problem:
             space if isinstance(space, Space) else Space(tuple(space)),
             tuple(metrics),
             budget if isinstance(budget, Budget) else Budget(trials=budget),
+            fidelity,
         )
 
     @property
@@ -170,6 +176,7 @@ class Problem:
             violations.append(Violation("space", "must be a Space"))
         violations += metric_violations(self.metrics, parameter_names=names)
         has_cost = any(getattr(m, "kind", None) is MetricKind.COST for m in self.metrics)
+        violations += fidelity_violations(self.fidelity)
         return violations + budget_violations(
             self.budget.trials, self.budget.cost, has_cost=has_cost
         )

@@ -23,6 +23,8 @@ from bbopt.rpc.trial import (
     printable,
     provenance_from_message,
     provenance_to_message,
+    stage_from_message,
+    stage_to_message,
 )
 from bbopt.rpc.v1 import log_pb2
 from bbopt.rpc.violations import within
@@ -139,6 +141,8 @@ def _write_new_trial(message: log_pb2.NewTrial, trial: NewTrial) -> None:
     message.number = trial.number
     write_parameters(message.parameters, trial.parameters)
     message.provenance.CopyFrom(provenance_to_message(trial.provenance))
+    if trial.stage is not None:
+        message.stage.CopyFrom(stage_to_message(trial.stage))
 
 
 def new_trial_from_message(message: log_pb2.NewTrial) -> NewTrial:
@@ -152,7 +156,9 @@ def new_trial_from_message(message: log_pb2.NewTrial) -> NewTrial:
             raise InvalidError.of("number", f"must be at least 1, not {message.number}")
         with within("parameters"):
             parameters = parameters_from_message(message.parameters)
-    return NewTrial(message.number, parameters, provenance_from_message(message.provenance))
+    provenance = provenance_from_message(message.provenance)
+    stage = stage_from_message(message.stage) if message.HasField("stage") else None
+    return NewTrial(message.number, parameters, provenance, stage)
 
 
 # States of strategies ----------------------------------------------------------------------

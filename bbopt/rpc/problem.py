@@ -1,7 +1,7 @@
-"""Metrics and budgets <-> messages."""
+"""Metrics, fidelities and budgets <-> messages."""
 
 from bbopt.errors import SpecError
-from bbopt.problem import Budget, Goal, Metric, MetricKind, Noise
+from bbopt.problem import Budget, Fidelity, Goal, Metric, MetricKind, Noise
 from bbopt.rpc.enums import known
 from bbopt.rpc.v1 import study_pb2
 from bbopt.rpc.violations import Violations
@@ -29,6 +29,8 @@ _NOISE_TO_MESSAGE = {
 _NOISE_FROM_MESSAGE = {number: noise for noise, number in _NOISE_TO_MESSAGE.items()} | {
     study_pb2.Metric.NOISE_UNSPECIFIED: Noise.LEARNED
 }
+
+_DEFAULT_ETA = 3
 
 
 def metric_to_message(metric: Metric) -> study_pb2.Metric:
@@ -67,6 +69,18 @@ def metric_from_message(message: study_pb2.Metric) -> Metric:
         upper=message.upper if message.HasField("upper") else None,
         noise=noise,
     )
+
+
+def fidelity_to_message(fidelity: Fidelity) -> study_pb2.Fidelity:
+    """Write a fidelity."""
+    return study_pb2.Fidelity(
+        id=fidelity.name, low=fidelity.low, high=fidelity.high, eta=fidelity.eta
+    )
+
+
+def fidelity_from_message(message: study_pb2.Fidelity) -> Fidelity:
+    """Read a fidelity; whether it makes sense is for the problem to say."""
+    return Fidelity(message.id, message.low, message.high, message.eta or _DEFAULT_ETA)
 
 
 def budget_to_message(budget: Budget) -> study_pb2.Budget:

@@ -8,6 +8,8 @@ from bbopt.rpc.enums import known
 from bbopt.rpc.problem import (
     budget_from_message,
     budget_to_message,
+    fidelity_from_message,
+    fidelity_to_message,
     metric_from_message,
     metric_to_message,
 )
@@ -17,10 +19,12 @@ from bbopt.rpc.v1 import study_pb2
 from bbopt.rpc.violations import Violations
 from bbopt.specs import (
     NAMES,
+    AshaSpec,
     AutoSpec,
     CmaEsSpec,
     GPSpec,
     LeasePolicy,
+    Promotion,
     Quality,
     RandomSpec,
     SobolSpec,
@@ -35,6 +39,13 @@ _QUALITY_TO_MESSAGE = {
 }
 _QUALITY_FROM_MESSAGE = {number: each for each, number in _QUALITY_TO_MESSAGE.items()} | {
     study_pb2.QUALITY_UNSPECIFIED: Quality.BALANCED
+}
+_PROMOTION_TO_MESSAGE = {
+    Promotion.RESUME: study_pb2.AshaStrategy.PROMOTION_RESUME,
+    Promotion.CONTINUE: study_pb2.AshaStrategy.PROMOTION_CONTINUE,
+}
+_PROMOTION_FROM_MESSAGE = {number: each for each, number in _PROMOTION_TO_MESSAGE.items()} | {
+    study_pb2.AshaStrategy.PROMOTION_UNSPECIFIED: Promotion.RESUME
 }
 _INT32_MAX = 2**31 - 1
 _UINT64_MAX = 2**64 - 1
@@ -65,6 +76,8 @@ def strategy_to_message(strategy: StrategySpec) -> study_pb2.Strategy:
                 message.cma_es.population = population
             if quorum != default.quorum:
                 message.cma_es.quorum = quorum
+        case AshaSpec(promotion):
+            message.asha.promotion = _PROMOTION_TO_MESSAGE[promotion]
         case _:
             assert_never(strategy)
     return message
@@ -97,6 +110,11 @@ def strategy_from_message(message: study_pb2.Strategy) -> StrategySpec:
             return GPSpec(gp.n_initial if gp.HasField("n_initial") else None, quality)
         case "cma_es":
             return _cma_es_from_message(message.cma_es)
+        case "asha":
+            with violations.within("asha.promotion"):
+                promotion = known(message.asha.promotion, _PROMOTION_FROM_MESSAGE)
+            violations.check()
+            return AshaSpec(promotion)
         case None:
             raise SpecError.of("", f"must be one of {', '.join(NAMES)}")
 
@@ -149,11 +167,13 @@ def study_spec_to_message(spec: StudySpec) -> study_pb2.StudySpec:
     if not 0 <= spec.seed <= _UINT64_MAX:
         raise SpecError.of("seed", f"must be in [0, 2**64), not {spec.seed}")
     parameters, constraints = space_to_message(spec.problem.space)
+    fidelity = spec.problem.fidelity
     return study_pb2.StudySpec(
         parameters=parameters,
         parameter_constraints=constraints,
         metrics=[metric_to_message(each) for each in spec.problem.metrics],
         strategy=strategy_to_message(spec.strategy),
+        fidelity=None if fidelity is None else fidelity_to_message(fidelity),
         budget=budget_to_message(spec.problem.budget),
         lease=lease_policy_to_message(spec.lease),
         seed=spec.seed,
@@ -186,7 +206,11 @@ def study_spec_from_message(message: study_pb2.StudySpec) -> StudySpec:
     with violations.within("lease"):
         lease = lease_policy_from_message(message.lease)
     violations.check()
-    return StudySpec(Problem(space, metrics, budget), strategy, message.seed, lease)
+    fidelity = None
+    if message.HasField("fidelity"):
+        fidelity = fidelity_from_message(message.fidelity)
+    problem = Problem(space, metrics, budget, fidelity)
+    return StudySpec(problem, strategy, message.seed, lease)
 
 
 def study_spec_to_bytes(spec: StudySpec) -> bytes:

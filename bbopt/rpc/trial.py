@@ -22,6 +22,7 @@ from bbopt.trial import (
     Outcome,
     Predicted,
     Provenance,
+    Stage,
     Stopped,
     Trial,
     TrialState,
@@ -224,6 +225,23 @@ def interval_from_message(message: trial_pb2.Interval) -> Predicted:
     return Predicted(message.mean, message.sd)
 
 
+# Stages ------------------------------------------------------------------------------------
+
+
+def stage_to_message(stage: Stage) -> trial_pb2.Stage:
+    """Write how far a trial goes."""
+    return trial_pb2.Stage(
+        fidelity=stage.fidelity,
+        resume_from=stage.resume_from or 0,
+        configuration=stage.configuration or 0,
+    )
+
+
+def stage_from_message(message: trial_pb2.Stage) -> Stage:
+    """Read how far a trial goes."""
+    return Stage(message.fidelity, message.resume_from or None, message.configuration or None)
+
+
 # Trials ------------------------------------------------------------------------------------
 
 
@@ -251,6 +269,8 @@ def trial_to_message(trial: Trial, study: StudyName) -> trial_pb2.Trial:
         attempt=trial.attempt,
         provenance=provenance_to_message(trial.provenance),
     )
+    if trial.stage is not None:
+        message.stage.CopyFrom(stage_to_message(trial.stage))
     if trial.outcome is not None:
         write_outcome(message, trial.outcome)
     return message
@@ -274,7 +294,8 @@ def trial_from_message(message: trial_pb2.Trial) -> Trial:
         outcome = read_outcome(message)
     violations.check()
     provenance = provenance_from_message(message.provenance)
-    return Trial(message.number, parameters, state, provenance, outcome, message.attempt)
+    stage = stage_from_message(message.stage) if message.HasField("stage") else None
+    return Trial(message.number, parameters, state, provenance, outcome, message.attempt, stage)
 
 
 def write_outcome(message: trial_pb2.Trial, outcome: Outcome) -> None:

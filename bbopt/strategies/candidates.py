@@ -99,11 +99,25 @@ class Supply:
         """
         taken = self.nothing()
         for index in range(n):
-            row = self._draw(taken, stream(self._context.seed, purpose, counter + index))
+            row = self.draw(taken, purpose, counter + index)
             if row is None:
                 break
             taken = np.concatenate([taken, row])
         return taken
+
+    def draw(self, taken: Array, purpose: str, counter: int) -> Array | None:
+        """Draw one point uniformly.
+
+        Args:
+            taken: Rows that count as seen besides ``seen()``, shape ``(k, D)``.
+            purpose: Names the random stream, together with ``counter``.
+            counter: Of the stream.
+
+        Returns:
+            A canonical feasible row, shape ``(1, D)``, new where possible; ``None`` when the
+            space ran out.
+        """
+        return self._draw(taken, stream(self._context.seed, purpose, counter))
 
     def take_sobol(self, n: int, counter: int) -> tuple[Array, int]:
         """Take the next feasible points of the study's Sobol sequence, in its order.

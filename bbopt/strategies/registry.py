@@ -13,6 +13,7 @@ from bbopt.errors import SpecError
 from bbopt.specs import (
     CAPABILITIES,
     NAMES,
+    AshaSpec,
     AutoSpec,
     Capabilities,
     CmaEsSpec,
@@ -20,6 +21,7 @@ from bbopt.specs import (
     RandomSpec,
     SobolSpec,
 )
+from bbopt.strategies.asha import AshaSearch
 from bbopt.strategies.auto import AutoStrategy
 from bbopt.strategies.cma_es import CmaEs
 from bbopt.strategies.design import RandomSearch, SobolSearch
@@ -35,6 +37,7 @@ BUILDERS: Final[Mapping[type[Any], Builder]] = {
     GPSpec: GPSearch,
     CmaEsSpec: CmaEs,
     AutoSpec: AutoStrategy,
+    AshaSpec: AshaSearch,
 }
 
 

@@ -3,8 +3,8 @@
 A strategy reads the study's columns (shared, grown by whoever folds the log) and keeps as its
 own only a small ``StrategyState``. Rules that the contract suite (``bbopt.testing``) checks:
 
-- ``ask`` is a pure function of (settings, seed, state, columns); the clock matters only through
-  ``time_left_s``, and an answer that it changed says so (``Provenance.degraded_from``).
+- ``ask`` is a pure function of (settings, seed, state, columns, log); the clock matters only
+  through ``time_left_s``, and an answer that it changed says so (``degraded_from``).
 - The i-th point of an ask does not depend on how many are asked for.
 - Only ``ask`` and ``tell`` change the state; ``predict`` and ``recommend`` never do.
 - Fewer points than asked for are not an error: ``status()`` then says ``WAITING`` (results are
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from bbopt.problem import Problem
 from bbopt.space import Codec
 from bbopt.specs import Capabilities
-from bbopt.trial import Columns, StrategyState, Suggestion
+from bbopt.trial import Columns, Log, StrategyState, Suggestion
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -47,6 +47,10 @@ class StrategyContext:
     """Shared and growing; a strategy reads it and never writes."""
     seed: int
     device: str = "cpu"
+    log: Log = field(default_factory=Log)
+    """What the columns are folded from, for strategies that learn from more than results:
+    reports, stages. Shared and growing like the columns; read only.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,14 @@ name. A plug-in author runs them all::
 import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from bbopt.errors import PreconditionError, TrialFinishedError, UnsupportedError
 from bbopt.optimizer import Optimizer, Suggested, replay
-from bbopt.problem import Goal, Metric, Noise, Problem
+from bbopt.problem import Fidelity, Goal, Metric, Noise, Problem
 from bbopt.space import Bool, Categorical, Float, Int, Ordinal, Simplex, Space
 from bbopt.specs import find_unsupported
 from bbopt.strategies import capabilities_of
@@ -42,6 +43,7 @@ from bbopt.trial import (
 from bbopt.trial.told import outcome_of
 
 Check: TypeAlias = Callable[[Any], None]
+_FIDELITY: Final = Fidelity("epochs", 1, 9)
 N_STEPS: Final = 12
 """Enough to leave the initial design of every strategy."""
 N_COSTLY: Final = 8
@@ -54,20 +56,20 @@ design, so that these see the model as well."""
 
 def same_seed_gives_the_same_suggestions(spec: object) -> None:
     """Equal settings, seed and history give equal suggestions."""
-    first, second = (_run(Optimizer(_varied_problem(spec), spec, seed=3)) for _ in range(2))
+    first, second = (_run(_optimizer(_varied_problem(spec), spec, seed=3)) for _ in range(2))
     _equal(_points(first), _points(second))
 
 
 def another_seed_gives_other_suggestions(spec: object) -> None:
     """The seed matters."""
-    first, second = (_run(Optimizer(_varied_problem(spec), spec, seed=s), 4) for s in (1, 2))
+    first, second = (_run(_optimizer(_varied_problem(spec), spec, seed=s), 4) for s in (1, 2))
     if _points(first) == _points(second):
         raise AssertionError("two seeds gave the same points")
 
 
 def a_recorded_log_replays_bit_for_bit(spec: object) -> None:
     """Every suggestion can be computed again from what it had seen."""
-    optimizer = Optimizer(_varied_problem(spec), spec, seed=5)
+    optimizer = _optimizer(_varied_problem(spec), spec, seed=5)
     _run(optimizer, 8)
     optimizer.enqueue(_any_point(optimizer))
     open_trials = optimizer.ask(4)
@@ -75,29 +77,29 @@ def a_recorded_log_replays_bit_for_bit(spec: object) -> None:
         optimizer.tell(trial, measure(trial))
     _run(optimizer, 3)
     events = optimizer.log.events()
-    mismatches = replay(_varied_problem(spec), spec, 5, list(events))
+    mismatches = replay(_fitting(_varied_problem(spec), spec), spec, 5, list(events))
     _require(not mismatches, f"the replay differs: {mismatches}")
 
 
 def suggestions_that_saw_less_than_the_log_replay(spec: object) -> None:
     """A result that arrives while an ask computes does not spoil the record."""
-    optimizer = Optimizer(box_problem(), spec, seed=6)
+    optimizer = _optimizer(box_problem(), spec, seed=6)
     trials = _run(optimizer, 8)
     open_trial = optimizer.ask()[0]
     suggested = optimizer.suggest(2)
     optimizer.fold([Told(open_trial.number, _completed(optimizer, open_trial))])
     optimizer.fold([_asked(suggested, len(trials) + 2)])
     optimizer.ask()
-    mismatches = replay(box_problem(), spec, 6, list(optimizer.log.events()))
+    mismatches = replay(_fitting(box_problem(), spec), spec, 6, list(optimizer.log.events()))
     _require(not mismatches, f"the replay differs: {mismatches}")
 
 
 def rebuilding_after_every_call_changes_nothing(spec: object) -> None:
     """A strategy rebuilt from the log continues exactly as the live one."""
-    live = Optimizer(_varied_problem(spec), spec, seed=7)
+    live = _optimizer(_varied_problem(spec), spec, seed=7)
     events: list[Event | None] = []
     for step in range(N_COSTLY):
-        rebuilt = Optimizer(_varied_problem(spec), spec, seed=7)
+        rebuilt = _optimizer(_varied_problem(spec), spec, seed=7)
         rebuilt.fold(events)
         n = 1 + step % 2
         one, other = live.suggest(n), rebuilt.suggest(n)
@@ -116,7 +118,7 @@ def rebuilding_after_every_call_changes_nothing(spec: object) -> None:
 
 def an_uncommitted_suggestion_leaves_no_trace(spec: object) -> None:
     """``suggest`` without a stored answer, ``predict`` and ``recommend`` change nothing."""
-    optimizer, twin = (Optimizer(_varied_problem(spec), spec, seed=8) for _ in range(2))
+    optimizer, twin = (_optimizer(_varied_problem(spec), spec, seed=8) for _ in range(2))
     for step in range(N_COSTLY):
         dropped = optimizer.suggest(2)
         _equal(dropped.suggestions, optimizer.suggest(2).suggestions)
@@ -130,7 +132,7 @@ def an_uncommitted_suggestion_leaves_no_trace(spec: object) -> None:
 
 def the_points_of_a_batch_do_not_depend_on_its_size(spec: object) -> None:
     """The first point of a batch is the one that would have been asked for alone."""
-    optimizer = Optimizer(box_problem(), spec, seed=9)
+    optimizer = _optimizer(box_problem(), spec, seed=9)
     for _ in range(4):
         one, many = optimizer.suggest(1), optimizer.suggest(4)
         _equal(one.suggestions[0].parameters, many.suggestions[0].parameters)
@@ -146,7 +148,7 @@ def the_points_of_a_batch_do_not_depend_on_its_size(spec: object) -> None:
 def results_may_come_in_any_order(spec: object) -> None:
     """Tells of one round in two orders both lead to a strategy that goes on."""
     for order in ((0, 1, 2, 3), (3, 1, 0, 2)):
-        optimizer = Optimizer(_varied_problem(spec), spec, seed=10)
+        optimizer = _optimizer(_varied_problem(spec), spec, seed=10)
         for _ in range(3):
             trials = optimizer.ask(4)
             for index in order:
@@ -161,7 +163,7 @@ def the_order_of_results_inside_a_generation_does_not_matter(spec: object) -> No
         return
     asked = []
     for is_reversed in (False, True):
-        optimizer = Optimizer(box_problem(), spec, seed=10)
+        optimizer = _optimizer(box_problem(), spec, seed=10)
         for _ in range(3):
             trials = optimizer.ask(1000)
             for trial in reversed(trials) if is_reversed else trials:
@@ -172,7 +174,7 @@ def the_order_of_results_inside_a_generation_does_not_matter(spec: object) -> No
 
 def a_repeated_result_counts_once_and_another_is_refused(spec: object) -> None:
     """The same outcome twice is no event; a different one is a conflict."""
-    optimizer = Optimizer(box_problem(), spec, seed=11)
+    optimizer = _optimizer(box_problem(), spec, seed=11)
     trial = optimizer.ask()[0]
     optimizer.tell(trial, 1.0)
     revision = optimizer.revision
@@ -190,7 +192,7 @@ def missing_results_do_not_stop_it(spec: object) -> None:
 
     Who waits for them goes on once they are given up, as a server does by itself.
     """
-    optimizer = Optimizer(box_problem(), spec, seed=12)
+    optimizer = _optimizer(box_problem(), spec, seed=12)
     lost = optimizer.ask(3)
     trials: list[Trial] = []
     while len(trials) < N_STEPS and (asked := optimizer.ask()):
@@ -212,7 +214,7 @@ def missing_results_do_not_stop_it(spec: object) -> None:
 
 def failed_trials_teach_nothing_and_stop_nothing(spec: object) -> None:
     """With every trial failed there is no incumbent, and asks go on."""
-    optimizer = Optimizer(_varied_problem(spec), spec, seed=13)
+    optimizer = _optimizer(_varied_problem(spec), spec, seed=13)
     for step in range(N_STEPS):
         trial = optimizer.ask()[0]
         broken = [math.nan, math.inf, -math.inf][step % 3]
@@ -224,7 +226,7 @@ def failed_trials_teach_nothing_and_stop_nothing(spec: object) -> None:
 
 def the_incumbent_is_never_a_broken_value(spec: object) -> None:
     """NaN and infinite values among good ones never win."""
-    optimizer = Optimizer(box_problem(), spec, seed=14)
+    optimizer = _optimizer(box_problem(), spec, seed=14)
     for step in range(N_STEPS):
         trial = optimizer.ask()[0]
         optimizer.tell(
@@ -237,7 +239,7 @@ def the_incumbent_is_never_a_broken_value(spec: object) -> None:
 def points_to_blame_are_survived(spec: object) -> None:
     """INFEASIBLE trials, all of them or many, leave valid suggestions."""
     for every in (1, 2):
-        optimizer = Optimizer(box_problem(), spec, seed=15)
+        optimizer = _optimizer(box_problem(), spec, seed=15)
         for step in range(N_STEPS):
             trial = optimizer.ask()[0]
             bad = step % every == 0
@@ -248,11 +250,11 @@ def points_to_blame_are_survived(spec: object) -> None:
 
 def an_amended_result_is_the_one_that_counts(spec: object) -> None:
     """After a correction, live and rebuilt strategies agree."""
-    live = Optimizer(box_problem(), spec, seed=16)
+    live = _optimizer(box_problem(), spec, seed=16)
     trials = _run(live, N_STEPS)
     live.amend(trials[2], 1e3)
     live.amend(trials[5], Failed("it was the machine"))
-    rebuilt = Optimizer(box_problem(), spec, seed=16)
+    rebuilt = _optimizer(box_problem(), spec, seed=16)
     rebuilt.fold(live.log.events())
     best = live.best()
     _require(best is not None and best.number == trials[2].number, "the amendment is lost")
@@ -275,7 +277,7 @@ def suggestions_are_always_in_the_space(spec: object) -> None:
     for problem in (mixed_problem(has_polytope=True), mixture, ordered_problem()):
         if not _can_handle(spec, problem):
             continue
-        optimizer = Optimizer(problem, spec, seed=17)
+        optimizer = _optimizer(problem, spec, seed=17)
         for n in (1, 5, 1, 1, 3):
             trials = optimizer.ask(n)
             _require_number(spec, len(trials), n)
@@ -286,12 +288,13 @@ def suggestions_are_always_in_the_space(spec: object) -> None:
 
 def a_small_discrete_space_is_used_up_without_repeats(spec: object) -> None:
     """Without noise each of 12 points comes once, then the space is exhausted."""
-    optimizer = Optimizer(_discrete_problem(spec, Noise.NONE), spec, seed=18)
+    optimizer = _optimizer(_discrete_problem(spec, Noise.NONE), spec, seed=18)
     seen: list[tuple[Any, ...]] = []
     while trials := optimizer.ask(2 if len(seen) < 4 else 1):
         _check_points(optimizer, trials)
         for trial in trials:
-            seen.append(_key(trial.parameters))
+            if not _is_resumed(trial):
+                seen.append(_key(trial.parameters))
             optimizer.tell(trial, measure(trial))
         _require(len(seen) <= 12, "a point was repeated")
     _require(len(set(seen)) == 12, f"{len(set(seen))} of 12 points were tried")
@@ -300,7 +303,7 @@ def a_small_discrete_space_is_used_up_without_repeats(spec: object) -> None:
 
 def a_small_noisy_space_can_be_measured_for_ever(spec: object) -> None:
     """With noise points are repeated once all have been seen."""
-    optimizer = Optimizer(_discrete_problem(spec, Noise.LEARNED), spec, seed=19)
+    optimizer = _optimizer(_discrete_problem(spec, Noise.LEARNED), spec, seed=19)
     rng = np.random.default_rng(0)
     for _ in range(20):
         trials = optimizer.ask()
@@ -311,7 +314,7 @@ def a_small_noisy_space_can_be_measured_for_ever(spec: object) -> None:
 def one_point_and_one_parameter_spaces_work(spec: object) -> None:
     """The smallest spaces there are."""
     for space in (Space((Bool("b"),)), Space((Float("x", 0.0, 1.0),))):
-        optimizer = Optimizer(Problem(space, (Metric("y", goal=Goal.MINIMIZE),)), spec)
+        optimizer = _optimizer(Problem(space, (Metric("y", goal=Goal.MINIMIZE),)), spec)
         for _ in range(N_STEPS):
             for trial in optimizer.ask(2):
                 optimizer.tell(trial, float(bool(trial.parameters.get("b"))))
@@ -322,26 +325,27 @@ def one_point_and_one_parameter_spaces_work(spec: object) -> None:
 
 def constant_values_are_survived(spec: object) -> None:
     """A flat objective leaves valid, different suggestions."""
-    optimizer = Optimizer(box_problem(), spec, seed=20)
+    optimizer = _optimizer(box_problem(), spec, seed=20)
     trials = _run(optimizer, N_STEPS, lambda _: 1.0)
-    _require(len({_key(t.parameters) for t in trials}) == len(trials), "points repeat")
+    begun = [trial for trial in trials if not _is_resumed(trial)]
+    _require(len({_key(t.parameters) for t in begun}) == len(begun), "points repeat")
 
 
 def huge_and_tiny_values_are_survived(spec: object) -> None:
     """Values near both ends of the double range, and all sorts together."""
     for scale in (1e300, 1e-300, 1e-8):
-        optimizer = Optimizer(box_problem(), spec, seed=21)
+        optimizer = _optimizer(box_problem(), spec, seed=21)
         _run(optimizer, N_STEPS, functools.partial(_scaled, scale))
         best, found = optimizer.best(), optimizer.recommend()
         _require(best is not None and found is not None, f"no incumbent at scale {scale}")
-    optimizer = Optimizer(box_problem(), spec, seed=22)
+    optimizer = _optimizer(box_problem(), spec, seed=22)
     _run(optimizer, N_STEPS, lambda t: (1.0, -1e300, 1e-300)[t.number % 3] * measure(t))
 
 
 def identical_points_are_survived(spec: object) -> None:
     """The same point enqueued and measured again and again, with and without scatter."""
     for scatter in (0.0, 1.0):
-        optimizer = Optimizer(box_problem(), spec, seed=23)
+        optimizer = _optimizer(box_problem(), spec, seed=23)
         point = _any_point(optimizer)
         for step in range(N_STEPS):
             optimizer.enqueue(point)
@@ -354,7 +358,7 @@ def identical_points_are_survived(spec: object) -> None:
 
 def a_short_deadline_still_gets_an_answer(spec: object) -> None:
     """With no time left there are points, and a log that used them replays."""
-    optimizer = Optimizer(box_problem(), spec, seed=24)
+    optimizer = _optimizer(box_problem(), spec, seed=24)
     _run(optimizer, N_STEPS)
     for time_left_s in (0.0, 1e-4, 10.0):
         suggested = optimizer.suggest(2, time_left_s=time_left_s)
@@ -363,13 +367,13 @@ def a_short_deadline_still_gets_an_answer(spec: object) -> None:
     for trial in list(optimizer.trials.values())[N_STEPS:]:
         optimizer.tell(trial, measure(trial))
     _run(optimizer, 2)
-    mismatches = replay(box_problem(), spec, 24, list(optimizer.log.events()))
+    mismatches = replay(_fitting(box_problem(), spec), spec, 24, list(optimizer.log.events()))
     _require(not mismatches, f"the replay differs: {mismatches}")
 
 
 def predictions_are_what_the_capabilities_promise(spec: object) -> None:
     """A model predicts finite moments and probabilities; without one, predicting is refused."""
-    optimizer = Optimizer(constrained_problem(), spec, seed=25)
+    optimizer = _optimizer(constrained_problem(), spec, seed=25)
     trials = _run(optimizer, N_STEPS, _measure_constrained)
     if not capabilities_of(spec).is_model_based:
         try:
@@ -393,7 +397,7 @@ def learned_constraints_are_learned(spec: object) -> None:
     capabilities = capabilities_of(spec)
     if not capabilities.supports_metric_constraints:
         return
-    optimizer = Optimizer(constrained_problem(), spec, seed=26)
+    optimizer = _optimizer(constrained_problem(), spec, seed=26)
     _run(optimizer, 24 if capabilities.is_model_based else 120, _measure_constrained)
     best = optimizer.best()
     value = -math.inf if best is None else _measure_constrained(best)["score"]
@@ -408,11 +412,32 @@ def problems_beyond_the_capabilities_are_refused(spec: object) -> None:
             continue
         problem = box_problem(n)
         try:
-            trials = Optimizer(problem, spec).ask(1)
+            trials = _optimizer(problem, spec).ask(1)
         except UnsupportedError:
             _require(n > limit, f"{n} parameters are refused")
             continue
         _require(n <= limit and len(trials) == 1, f"{n} parameters are not refused")
+
+
+def a_stage_says_what_a_trial_evaluates(spec: object) -> None:
+    """Where there is a fidelity every trial has a stage, and one that resumes another continues
+    the same point, finished before, to a higher fidelity; without one there is none.
+    """
+    problem = replace(box_problem(), fidelity=_FIDELITY)
+    optimizer = Optimizer(problem, spec, seed=27)
+    for trial in _run(optimizer, N_STEPS):
+        stage = trial.stage
+        if stage is None or not 1 <= stage.fidelity <= _FIDELITY.high:
+            raise AssertionError(f"trial {trial.number} has the stage {stage}")
+        if stage.resume_from is None:
+            continue
+        before = optimizer.trials[stage.resume_from]
+        _equal(before.parameters, trial.parameters)
+        _require(before.number < trial.number, f"{trial.number} resumes {before.number}")
+        _require(stage.configuration is not None, "the configuration has no number")
+    if not capabilities_of(spec).needs_fidelity:
+        (trial,) = _optimizer(box_problem(), spec, seed=27).ask()
+        _require(trial.stage is None, "a trial has a stage without a fidelity")
 
 
 CHECKS: Final[Sequence[Check]] = (
@@ -442,6 +467,7 @@ CHECKS: Final[Sequence[Check]] = (
     predictions_are_what_the_capabilities_promise,
     learned_constraints_are_learned,
     problems_beyond_the_capabilities_are_refused,
+    a_stage_says_what_a_trial_evaluates,
 )
 
 
@@ -461,6 +487,21 @@ def _run(
     return trials
 
 
+def _fitting(problem: Problem, spec: object) -> Problem:
+    """Give a problem the fidelity without which the strategy makes no sense."""
+    if not capabilities_of(spec).needs_fidelity:
+        return problem
+    return replace(problem, fidelity=_FIDELITY)
+
+
+def _optimizer(problem: Problem, spec: object, seed: int = 0) -> Optimizer:
+    return Optimizer(_fitting(problem, spec), spec, seed)
+
+
+def _is_resumed(trial: Trial) -> bool:
+    return trial.stage is not None and trial.stage.resume_from is not None
+
+
 def _scaled(scale: float, trial: Trial) -> float:
     return scale * measure(trial)
 
@@ -469,7 +510,7 @@ def _asked(suggested: Suggested, first: int) -> Asked:
     """Store an answer as a server would."""
     return Asked(
         tuple(
-            NewTrial(number, suggestion.parameters, suggestion.provenance)
+            NewTrial(number, suggestion.parameters, suggestion.provenance, suggestion.stage)
             for number, suggestion in enumerate(suggested.suggestions, first)
         ),
         suggested.state,
@@ -516,7 +557,7 @@ def _varied_problem(spec: object) -> Problem:
 
 
 def _can_handle(spec: object, problem: Problem) -> bool:
-    return not find_unsupported(problem, capabilities_of(spec), name="it")
+    return not find_unsupported(_fitting(problem, spec), capabilities_of(spec), name="it")
 
 
 def _require_number(spec: object, n: int, wanted: int) -> None:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from bbopt.space import ParamValue
 from bbopt.trial.state import StrategyState
-from bbopt.trial.trial import Measurement, Outcome, Provenance
+from bbopt.trial.trial import Measurement, Outcome, Provenance, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class NewTrial:
     number: int
     parameters: Mapping[str, ParamValue]
     provenance: Provenance
+    stage: Stage | None = None
+    """``None`` where the problem has no fidelity."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ class Log:
             )
         for trial in new:
             self._trials[trial.number] = Trial(
-                trial.number, trial.parameters, state, trial.provenance
+                trial.number, trial.parameters, state, trial.provenance, stage=trial.stage
             )
 
     def _move(self, number: int, state: TrialState, *, attempt: int) -> None:

@@ -17,7 +17,9 @@ from bbopt.trial.trial import (
     Value,
 )
 
-ToldOutcome: TypeAlias = float | Mapping[str, float | tuple[float, float] | Value] | Outcome
+Number: TypeAlias = float | tuple[float, float] | Value
+"""One metric: a number, a ``(mean, sd)`` pair or a ``Value``."""
+ToldOutcome: TypeAlias = float | Mapping[str, Number] | Outcome
 """A number where there is one metric; numbers, ``(mean, sd)`` pairs or ``Value``s by metric
 name; or an ``Outcome``."""
 
@@ -35,19 +37,31 @@ def outcome_of(problem: Problem, outcome: ToldOutcome) -> Outcome:
     match outcome:
         case Completed() | Stopped() | Infeasible() | Failed() | Abandoned():
             return _checked(problem, outcome)
-        case Mapping():
-            told = outcome
         case _:
-            if len(problem.metrics) != 1:
-                names = ", ".join(metric.name for metric in problem.metrics)
-                raise InvalidError.of("outcome", f"a bare number needs one metric, not {names}")
-            told = {problem.objective.name: outcome}
-    values = {name: _value_of(name, value) for name, value in told.items()}
+            values = values_of(problem, outcome)
     broken = [f"{n} = {v.value}" for n, v in values.items() if not math.isfinite(v.value)]
     if broken:
         return Failed(f"not finite: {', '.join(broken)}", retryable=False)
     _refuse(problem.check_result(values))
     return Completed(Measurement(values))
+
+
+def values_of(problem: Problem, told: float | Mapping[str, Number]) -> dict[str, Value]:
+    """Turn told numbers into values by metric; whether they fit the problem is not checked.
+
+    Args:
+        problem: Whose metrics were measured.
+        told: A number where there is one metric; else numbers, pairs or values by name.
+
+    Raises:
+        InvalidError: A value is not a number, or a bare number is not enough.
+    """
+    if not isinstance(told, Mapping):
+        if len(problem.metrics) != 1:
+            names = ", ".join(metric.name for metric in problem.metrics)
+            raise InvalidError.of("outcome", f"a bare number needs one metric, not {names}")
+        told = {problem.objective.name: told}
+    return {name: _value_of(name, value) for name, value in told.items()}
 
 
 def _checked(problem: Problem, outcome: Outcome) -> Outcome:

@@ -123,11 +123,31 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """How far a trial takes the evaluation of its configuration, and what it continues.
+
+    A *configuration* is a point that is evaluated further and further, by one trial or by
+    several of which each resumes the one before.
+    """
+
+    fidelity: int
+    """Evaluate up to this many steps of ``Problem.fidelity``, counted from the beginning of the
+    configuration.
+    """
+    resume_from: int | None = None
+    """Number of the trial whose run this one continues, from its checkpoint if it left one."""
+    configuration: int | None = None
+    """Number of the configuration's first trial; ``None``: this one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Suggestion:
     """A point that a strategy computed and nobody holds yet, in user units."""
 
     parameters: Mapping[str, ParamValue]
     provenance: Provenance
+    stage: Stage | None = None
+    """``None``: the strategy does not care, or there is no fidelity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,3 +161,5 @@ class Trial:
     provenance: Provenance
     outcome: Outcome | None = None
     attempt: int = 1
+    stage: Stage | None = None
+    """``None`` where the problem has no fidelity."""

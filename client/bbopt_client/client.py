@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Literal
 
 from bbopt.errors import InvalidError
-from bbopt.problem import Budget, Metric
+from bbopt.problem import Budget, Fidelity, Metric
 from bbopt.rpc.names import ProjectName, StudyName, check_id
 from bbopt.rpc.study import study_spec_to_message
 from bbopt.rpc.v1 import study_pb2
@@ -172,6 +172,7 @@ class Client:
         metrics: Sequence[str | Metric] = (),
         parameter_constraints: Sequence[Constraint] = (),
         budget: Budget | None = None,
+        fidelity: Fidelity | None = None,
         trials: int | None = None,
         strategy: str | StrategySpec = "auto",
         seed: int | None = None,
@@ -192,9 +193,10 @@ class Client:
             metrics: More metrics; a name alone is recorded and not used.
             parameter_constraints: Known constraints between the parameters of a list.
             budget: When the study is complete.
+            fidelity: How far a trial may be evaluated; ``asha`` needs it.
             trials: Short for ``Budget(trials=...)``.
-            strategy: A name (``"auto"``, ``"gp"``, ``"cma_es"``, ``"sobol"``, ``"random"``) or
-                settings.
+            strategy: A name (``"auto"``, ``"gp"``, ``"cma_es"``, ``"sobol"``, ``"random"``,
+                ``"asha"``) or settings.
             seed: In ``[0, 2**64)``; left out, the server draws one.
             lease_s: How long a worker may be silent; 0 for leases that never expire.
             max_attempts: Times a point is handed out before it counts as failed.
@@ -216,6 +218,7 @@ class Client:
             metrics=metrics,
             parameter_constraints=parameter_constraints,
             budget=budget,
+            fidelity=fidelity,
             trials=trials,
             strategy=strategy,
             seed=seed,

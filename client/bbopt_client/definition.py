@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from bbopt.errors import InvalidError, SpecError
-from bbopt.problem import Budget, Metric, MetricKind, Problem
+from bbopt.problem import Budget, Fidelity, Metric, MetricKind, Problem
 from bbopt.space import Constraint, Parameter, Space
 from bbopt.specs import NAMES, LeasePolicy, StrategySpec, StudySpec
 
@@ -19,6 +19,7 @@ def define_study(
     metrics: Sequence[str | Metric] = (),
     parameter_constraints: Sequence[Constraint] = (),
     budget: Budget | None = None,
+    fidelity: Fidelity | None = None,
     trials: int | None = None,
     strategy: str | StrategySpec = "auto",
     seed: int | None = None,
@@ -34,6 +35,7 @@ def define_study(
         metrics: More metrics; a name alone is recorded and not used.
         parameter_constraints: Known constraints between the parameters of a list.
         budget: When the study is complete.
+        fidelity: How far a trial may be evaluated.
         trials: Short for ``Budget(trials=...)``.
         strategy: A name or its settings.
         seed: In ``[0, 2**64)``; ``None`` or 0 lets the server draw one.
@@ -55,6 +57,7 @@ def define_study(
                 *(_metric(each, "metrics", None) for each in metrics),
             ),
             budget or Budget(trials=trials),
+            fidelity,
         ),
         strategy=strategy_named(strategy) if isinstance(strategy, str) else strategy,
         seed=_seed(seed),

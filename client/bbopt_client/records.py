@@ -16,13 +16,14 @@ def to_records(trials: Iterable[Trial], problem: Problem) -> list[dict[str, Cell
     ``parameter.``.
     """
     names = column_names(problem)
-    return [_record(trial, names) for trial in trials]
+    has_fidelity = problem.fidelity is not None
+    return [_record(trial, names, has_fidelity=has_fidelity) for trial in trials]
 
 
 def column_names(problem: Problem) -> dict[tuple[str, str], str]:
     """Name the column of each parameter and each metric, without clashes."""
     taken = {"number", "state", "feasible", "worker", "attempt", "generator", "message"}
-    taken |= {"create_time", "start_time", "end_time"}
+    taken |= {"create_time", "start_time", "end_time", "fidelity", "resume_from"}
     keys = [("parameter", name) for name in problem.space.names]
     keys += [("metric", metric.name) for metric in problem.metrics]
     plain = [name for _, name in keys]
@@ -32,12 +33,16 @@ def column_names(problem: Problem) -> dict[tuple[str, str], str]:
     }
 
 
-def _record(trial: Trial, names: dict[tuple[str, str], str]) -> dict[str, Cell]:
+def _record(
+    trial: Trial, names: dict[tuple[str, str], str], *, has_fidelity: bool
+) -> dict[str, Cell]:
     measured = trial.metrics
     record: dict[str, Cell] = {"number": trial.number, "state": trial.state.value}
     for (kind, name), column in names.items():
         source = trial.parameters if kind == "parameter" else measured
         record[column] = source.get(name)
+    if has_fidelity:
+        record |= {"fidelity": trial.fidelity, "resume_from": trial.resume_from}
     times = {
         "create_time": trial.create_time,
         "start_time": trial.start_time,

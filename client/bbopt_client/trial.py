@@ -24,6 +24,7 @@ from bbopt.trial import (
     Measurement,
     Outcome,
     Provenance,
+    Stage,
     Stopped,
     TrialState,
 )
@@ -67,6 +68,8 @@ class Trial:
         """In user units, in the order of the space; what is not active here is absent."""
         self.provenance: Provenance = snapshot.provenance
         self.attempt: int = snapshot.attempt
+        self.stage: Stage | None = snapshot.stage
+        """How far to evaluate, and what to continue; ``None`` if the study has no fidelity."""
         self._message = message
         self._state = snapshot.state
         self._outcome = snapshot.outcome
@@ -88,6 +91,26 @@ class Trial:
     def state(self) -> TrialState:
         """Where the trial is in its life, as far as this process knows."""
         return self._state
+
+    @property
+    def fidelity(self) -> int | None:
+        """How far to evaluate: steps counted from the beginning of the configuration; ``None``
+        if the study has no fidelity.
+        """
+        return None if self.stage is None else self.stage.fidelity
+
+    @property
+    def resume_from(self) -> int | None:
+        """Number of the trial whose run this one continues, if it does."""
+        return None if self.stage is None else self.stage.resume_from
+
+    @property
+    def configuration(self) -> int:
+        """Number of the first trial of this configuration: its own unless it resumes another;
+        checkpoints that are named after it are found again.
+        """
+        first = None if self.stage is None else self.stage.configuration
+        return first or self.number
 
     @property
     def outcome(self) -> Outcome | None:
@@ -229,7 +252,9 @@ class Trial:
         evaluation.
 
         Args:
-            step: Epoch or other counter, at least 0; the last report of a step counts.
+            step: Epoch or other counter, at least 0; the last report of a step counts. Where
+                the study has a fidelity: its steps, counted from the beginning of the
+                configuration even if this trial resumes another.
             metrics: Any of the problem's metrics.
             elapsed_s: Seconds since the trial began; measured if left out.
 

@@ -96,6 +96,7 @@ def test_asking_and_telling_by_hand(line: CommandLine) -> None:
     assert [trial["trial"] for trial in asked] == ["hand/1", "hand/2"]
     assert set(asked[0]) == {
         *("trial", "study", "number", "state", "attempt", "parameters", "metrics", "sd"),
+        *("fidelity", "resume_from"),
         *("feasible", "generator", "degraded_from", "worker", "message"),
         *("create_time", "start_time", "end_time"),
     }

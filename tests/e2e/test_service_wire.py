@@ -98,7 +98,14 @@ def test_a_stream_of_a_study_that_is_not_there_is_refused(caller: Caller) -> Non
 def test_the_server_says_what_it_is(caller: Caller) -> None:
     info = caller.call(caller.optimization.GetServerInfo, pb.GetServerInfoRequest())
     assert info.api_versions == ["bbopt.rpc.v1"]
-    assert {each.id for each in info.strategies} == {"auto", "random", "sobol", "gp"}
+    assert {each.id for each in info.strategies} == {
+        "auto",
+        "random",
+        "sobol",
+        "gp",
+        "cma_es",
+        "asha",
+    }
     assert info.limits["ask_count"] == 256
 
 

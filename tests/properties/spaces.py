@@ -11,7 +11,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from bbopt.errors import EmptyFeasibleSetError, SpecError
-from bbopt.problem import Budget, Goal, Metric, MetricKind, Noise, Problem
+from bbopt.problem import Budget, Fidelity, Goal, Metric, MetricKind, Noise, Problem
 from bbopt.space import (
     AllOf,
     Between,
@@ -224,6 +224,13 @@ def metrics(draw: st.DrawFn, name: str, kind: MetricKind) -> Metric:
 
 
 @st.composite
+def fidelities(draw: st.DrawFn) -> Fidelity:
+    """Any valid fidelity."""
+    low, eta = draw(st.integers(1, 1000)), draw(st.integers(2, 10))
+    return Fidelity(draw(names), low, draw(st.integers(low * eta, 10**6)), eta)
+
+
+@st.composite
 def problems(draw: st.DrawFn, *, max_parameters: int = 6) -> Problem:
     """Any valid problem."""
     space = draw(spaces(max_parameters=max_parameters))
@@ -239,4 +246,4 @@ def problems(draw: st.DrawFn, *, max_parameters: int = 6) -> Problem:
         draw(st.one_of(st.none(), st.floats(1e-3, 1e9))) if has_cost else None,
     )
     measured = [draw(metrics(name, kind)) for name, kind in zip(found, kinds, strict=True)]
-    return Problem(space, tuple(measured), budget)
+    return Problem(space, tuple(measured), budget, draw(st.none() | fidelities()))

@@ -1,12 +1,14 @@
 """One representative message of each kind, with every field that matters set."""
 
+from dataclasses import replace
+
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from bbopt.errors import InvalidError, UnavailableError, Violation
-from bbopt.problem import Budget, Goal, Metric, MetricKind, Noise, Problem
+from bbopt.problem import Budget, Fidelity, Goal, Metric, MetricKind, Noise, Problem
 from bbopt.rpc import errors, log, study, trial
 from bbopt.rpc.names import StudyName
 from bbopt.rpc.v1 import insight_service_pb2 as insight_pb2
@@ -29,10 +31,12 @@ from bbopt.space import (
     Space,
 )
 from bbopt.specs import (
+    AshaSpec,
     AutoSpec,
     CmaEsSpec,
     GPSpec,
     LeasePolicy,
+    Promotion,
     Quality,
     RandomSpec,
     SobolSpec,
@@ -55,6 +59,7 @@ from bbopt.trial import (
     Provenance,
     Reported,
     Requeued,
+    Stage,
     Stopped,
     StopRequested,
     StrategyState,
@@ -110,6 +115,9 @@ SPECS = {
     "sobol": StudySpec(TINY, SobolSpec()),
     "cma_es": StudySpec(TINY, CmaEsSpec(sigma0=0.1, population=20, quorum=0.8)),
     "cma_es_default": StudySpec(TINY, CmaEsSpec()),
+    "asha": StudySpec(
+        replace(TINY, fidelity=Fidelity("epochs", 1, 100, eta=4)), AshaSpec(Promotion.CONTINUE)
+    ),
 }
 
 MEASUREMENT = Measurement(
@@ -147,6 +155,7 @@ EVENTS: dict[str, Event] = {
     "stop_requested": StopRequested(3, "median rule"),
     "told": Told(3, OUTCOMES["completed"], late=True),
     "amended": Amended(3, OUTCOMES["infeasible"], "wrong unit"),
+    "promoted": Enqueued(replace(NEW_TRIAL, stage=Stage(9, resume_from=2, configuration=1))),
 }
 ASKED = Asked((NEW_TRIAL,), STATE)
 TRIAL = Trial(

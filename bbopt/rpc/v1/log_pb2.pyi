@@ -287,20 +287,26 @@ class NewTrial(google.protobuf.message.Message):
     NUMBER_FIELD_NUMBER: builtins.int
     PARAMETERS_FIELD_NUMBER: builtins.int
     PROVENANCE_FIELD_NUMBER: builtins.int
+    STAGE_FIELD_NUMBER: builtins.int
     number: builtins.int
     @property
     def parameters(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, bbopt.rpc.v1.study_pb2.ParamValue]: ...
     @property
     def provenance(self) -> bbopt.rpc.v1.trial_pb2.Provenance: ...
+    @property
+    def stage(self) -> bbopt.rpc.v1.trial_pb2.Stage:
+        """Unset where the study has no fidelity."""
+
     def __init__(
         self,
         *,
         number: builtins.int = ...,
         parameters: collections.abc.Mapping[builtins.str, bbopt.rpc.v1.study_pb2.ParamValue] | None = ...,
         provenance: bbopt.rpc.v1.trial_pb2.Provenance | None = ...,
+        stage: bbopt.rpc.v1.trial_pb2.Stage | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["provenance", b"provenance"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["number", b"number", "parameters", b"parameters", "provenance", b"provenance"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["provenance", b"provenance", "stage", b"stage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["number", b"number", "parameters", b"parameters", "provenance", b"provenance", "stage", b"stage"]) -> None: ...
 
 Global___NewTrial: typing_extensions.TypeAlias = NewTrial
 

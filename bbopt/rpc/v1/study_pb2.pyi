@@ -276,6 +276,7 @@ class StudySpec(google.protobuf.message.Message):
     PARAMETER_CONSTRAINTS_FIELD_NUMBER: builtins.int
     METRICS_FIELD_NUMBER: builtins.int
     STRATEGY_FIELD_NUMBER: builtins.int
+    FIDELITY_FIELD_NUMBER: builtins.int
     BUDGET_FIELD_NUMBER: builtins.int
     LEASE_FIELD_NUMBER: builtins.int
     SEED_FIELD_NUMBER: builtins.int
@@ -291,6 +292,10 @@ class StudySpec(google.protobuf.message.Message):
         """Unset: auto."""
 
     @property
+    def fidelity(self) -> Global___Fidelity:
+        """Unset: every trial is evaluated in full."""
+
+    @property
     def budget(self) -> Global___Budget: ...
     @property
     def lease(self) -> Global___LeasePolicy: ...
@@ -301,12 +306,13 @@ class StudySpec(google.protobuf.message.Message):
         parameter_constraints: collections.abc.Iterable[Global___ParameterConstraint] | None = ...,
         metrics: collections.abc.Iterable[Global___Metric] | None = ...,
         strategy: Global___Strategy | None = ...,
+        fidelity: Global___Fidelity | None = ...,
         budget: Global___Budget | None = ...,
         lease: Global___LeasePolicy | None = ...,
         seed: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["budget", b"budget", "lease", b"lease", "strategy", b"strategy"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["budget", b"budget", "lease", b"lease", "metrics", b"metrics", "parameter_constraints", b"parameter_constraints", "parameters", b"parameters", "seed", b"seed", "strategy", b"strategy"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["budget", b"budget", "fidelity", b"fidelity", "lease", b"lease", "strategy", b"strategy"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["budget", b"budget", "fidelity", b"fidelity", "lease", b"lease", "metrics", b"metrics", "parameter_constraints", b"parameter_constraints", "parameters", b"parameters", "seed", b"seed", "strategy", b"strategy"]) -> None: ...
 
 Global___StudySpec: typing_extensions.TypeAlias = StudySpec
 
@@ -830,6 +836,36 @@ class Metric(google.protobuf.message.Message):
 Global___Metric: typing_extensions.TypeAlias = Metric
 
 @typing.final
+class Fidelity(google.protobuf.message.Message):
+    """How far an evaluation may be taken: epochs, say, or rounds of boosting."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    LOW_FIELD_NUMBER: builtins.int
+    HIGH_FIELD_NUMBER: builtins.int
+    ETA_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """What is counted; the steps of reports count it."""
+    low: builtins.int
+    """The least that says anything."""
+    high: builtins.int
+    """A full evaluation."""
+    eta: builtins.int
+    """Each rung costs this many times the one below. 0: 3."""
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        low: builtins.int = ...,
+        high: builtins.int = ...,
+        eta: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["eta", b"eta", "high", b"high", "id", b"id", "low", b"low"]) -> None: ...
+
+Global___Fidelity: typing_extensions.TypeAlias = Fidelity
+
+@typing.final
 class Budget(google.protobuf.message.Message):
     """When a study is complete. An unset field is no limit."""
 
@@ -893,6 +929,7 @@ class Strategy(google.protobuf.message.Message):
     SOBOL_FIELD_NUMBER: builtins.int
     GP_FIELD_NUMBER: builtins.int
     CMA_ES_FIELD_NUMBER: builtins.int
+    ASHA_FIELD_NUMBER: builtins.int
     @property
     def auto(self) -> Global___AutoStrategy: ...
     @property
@@ -903,6 +940,8 @@ class Strategy(google.protobuf.message.Message):
     def gp(self) -> Global___GpStrategy: ...
     @property
     def cma_es(self) -> Global___CmaEsStrategy: ...
+    @property
+    def asha(self) -> Global___AshaStrategy: ...
     def __init__(
         self,
         *,
@@ -911,10 +950,11 @@ class Strategy(google.protobuf.message.Message):
         sobol: Global___SobolStrategy | None = ...,
         gp: Global___GpStrategy | None = ...,
         cma_es: Global___CmaEsStrategy | None = ...,
+        asha: Global___AshaStrategy | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["auto", b"auto", "cma_es", b"cma_es", "gp", b"gp", "kind", b"kind", "random", b"random", "sobol", b"sobol"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["auto", b"auto", "cma_es", b"cma_es", "gp", b"gp", "kind", b"kind", "random", b"random", "sobol", b"sobol"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["auto", "random", "sobol", "gp", "cma_es"] | None: ...
+    def HasField(self, field_name: typing.Literal["asha", b"asha", "auto", b"auto", "cma_es", b"cma_es", "gp", b"gp", "kind", b"kind", "random", b"random", "sobol", b"sobol"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["asha", b"asha", "auto", b"auto", "cma_es", b"cma_es", "gp", b"gp", "kind", b"kind", "random", b"random", "sobol", b"sobol"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["auto", "random", "sobol", "gp", "cma_es", "asha"] | None: ...
 
 Global___Strategy: typing_extensions.TypeAlias = Strategy
 
@@ -1018,3 +1058,45 @@ class CmaEsStrategy(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_sigma0", b"_sigma0"]) -> typing.Literal["sigma0"] | None: ...
 
 Global___CmaEsStrategy: typing_extensions.TypeAlias = CmaEsStrategy
+
+@typing.final
+class AshaStrategy(google.protobuf.message.Message):
+    """Asynchronous successive halving: many configurations begin at the lowest rung of the fidelity,
+    the best of each rung go on to the next.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Promotion:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _PromotionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[AshaStrategy._Promotion.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        PROMOTION_UNSPECIFIED: AshaStrategy._Promotion.ValueType  # 0
+        """RESUME."""
+        PROMOTION_RESUME: AshaStrategy._Promotion.ValueType  # 1
+        """A trial ends at its rung; another one resumes it."""
+        PROMOTION_CONTINUE: AshaStrategy._Promotion.ValueType  # 2
+        """A trial runs on until a report is answered with should_stop."""
+
+    class Promotion(_Promotion, metaclass=_PromotionEnumTypeWrapper):
+        """How a configuration gets from one rung to the next."""
+
+    PROMOTION_UNSPECIFIED: AshaStrategy.Promotion.ValueType  # 0
+    """RESUME."""
+    PROMOTION_RESUME: AshaStrategy.Promotion.ValueType  # 1
+    """A trial ends at its rung; another one resumes it."""
+    PROMOTION_CONTINUE: AshaStrategy.Promotion.ValueType  # 2
+    """A trial runs on until a report is answered with should_stop."""
+
+    PROMOTION_FIELD_NUMBER: builtins.int
+    promotion: Global___AshaStrategy.Promotion.ValueType
+    def __init__(
+        self,
+        *,
+        promotion: Global___AshaStrategy.Promotion.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["promotion", b"promotion"]) -> None: ...
+
+Global___AshaStrategy: typing_extensions.TypeAlias = AshaStrategy

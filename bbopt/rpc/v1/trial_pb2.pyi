@@ -109,6 +109,7 @@ class Trial(google.protobuf.message.Message):
     LABELS_FIELD_NUMBER: builtins.int
     LATE_FIELD_NUMBER: builtins.int
     FEASIBLE_FIELD_NUMBER: builtins.int
+    STAGE_FIELD_NUMBER: builtins.int
     name: builtins.str
     number: builtins.int
     state: Global___Trial.State.ValueType
@@ -141,6 +142,10 @@ class Trial(google.protobuf.message.Message):
     def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    @property
+    def stage(self) -> Global___Stage:
+        """Output only. Set where the study has a fidelity."""
+
     def __init__(
         self,
         *,
@@ -162,12 +167,39 @@ class Trial(google.protobuf.message.Message):
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         late: builtins.bool = ...,
         feasible: builtins.bool | None = ...,
+        stage: Global___Stage | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_feasible", b"_feasible", "create_time", b"create_time", "end_time", b"end_time", "feasible", b"feasible", "final_measurement", b"final_measurement", "lease", b"lease", "provenance", b"provenance", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_feasible", b"_feasible", "amendments", b"amendments", "attempt", b"attempt", "create_time", b"create_time", "end_time", b"end_time", "feasible", b"feasible", "final_measurement", b"final_measurement", "labels", b"labels", "late", b"late", "lease", b"lease", "measurements", b"measurements", "name", b"name", "number", b"number", "parameters", b"parameters", "provenance", b"provenance", "revision", b"revision", "start_time", b"start_time", "state", b"state", "state_message", b"state_message"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_feasible", b"_feasible", "create_time", b"create_time", "end_time", b"end_time", "feasible", b"feasible", "final_measurement", b"final_measurement", "lease", b"lease", "provenance", b"provenance", "stage", b"stage", "start_time", b"start_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_feasible", b"_feasible", "amendments", b"amendments", "attempt", b"attempt", "create_time", b"create_time", "end_time", b"end_time", "feasible", b"feasible", "final_measurement", b"final_measurement", "labels", b"labels", "late", b"late", "lease", b"lease", "measurements", b"measurements", "name", b"name", "number", b"number", "parameters", b"parameters", "provenance", b"provenance", "revision", b"revision", "stage", b"stage", "start_time", b"start_time", "state", b"state", "state_message", b"state_message"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_feasible", b"_feasible"]) -> typing.Literal["feasible"] | None: ...
 
 Global___Trial: typing_extensions.TypeAlias = Trial
+
+@typing.final
+class Stage(google.protobuf.message.Message):
+    """How far a trial takes the evaluation of its configuration, and what it continues."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIDELITY_FIELD_NUMBER: builtins.int
+    RESUME_FROM_FIELD_NUMBER: builtins.int
+    CONFIGURATION_FIELD_NUMBER: builtins.int
+    fidelity: builtins.int
+    """Run up to this; steps of the whole evaluation, not of this trial."""
+    resume_from: builtins.int
+    """Number of the trial whose run this one continues. 0: none."""
+    configuration: builtins.int
+    """Number of the first trial of this configuration. 0: this one."""
+    def __init__(
+        self,
+        *,
+        fidelity: builtins.int = ...,
+        resume_from: builtins.int = ...,
+        configuration: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["configuration", b"configuration", "fidelity", b"fidelity", "resume_from", b"resume_from"]) -> None: ...
+
+Global___Stage: typing_extensions.TypeAlias = Stage
 
 @typing.final
 class Lease(google.protobuf.message.Message):

@@ -10,6 +10,7 @@ from bbopt.space import Space
 from bbopt.specs import StudySpec
 from bbopt_client.cli.failures import CommandError, ExitCode
 from bbopt_client.cli.study_files import StudyDefinition, load_study_file
+from bbopt_client.cli.study_files.fidelity_text import parse_fidelity
 from bbopt_client.cli.study_files.linear import parse_linear
 from bbopt_client.cli.study_files.space_text import parse_space_option
 
@@ -24,6 +25,7 @@ def definition_from_options(
     constraints: Sequence[str],
     metrics: Sequence[str],
     parameter_constraints: Sequence[str],
+    fidelity: str | None,
     trials: int | None,
     strategy: str | None,
     seed: int | None,
@@ -40,7 +42,7 @@ def definition_from_options(
     from bbopt_client.definition import define_study, strategy_named
 
     if file is not None:
-        if space or objective or constraints or metrics or parameter_constraints:
+        if space or objective or constraints or metrics or parameter_constraints or fidelity:
             raise CommandError(
                 "a study file says what varies and what is measured; "
                 "leave out --space, --objective and --constraint",
@@ -57,6 +59,7 @@ def definition_from_options(
     )
     measured = _read_all([objective], "--objective", Metric.parse, violations)
     measured += _read_all(constraints, "--constraint", Metric.parse, violations)
+    limits = _read_all([fidelity] if fidelity else [], "--fidelity", parse_fidelity, violations)
     if violations:
         raise SpecError(violations)
     spec = define_study(
@@ -64,6 +67,7 @@ def definition_from_options(
         measured[0],
         constraints=measured[1:],
         metrics=[Metric(name, MetricKind.TRACKED) for name in metrics],
+        fidelity=limits[0] if limits else None,
         trials=trials,
         strategy=strategy_named(strategy or "auto"),
         seed=seed,

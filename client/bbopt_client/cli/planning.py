@@ -47,6 +47,7 @@ def plan_work(
         InvalidError: A macro, pattern, template or path is wrong.
     """
     names = frozenset(study.problem.space.names)
+    has_fidelity = study.problem.fidelity is not None
     check_shared_files(
         parallel=request.parallel,
         cwd_per_trial=request.cwd_per_trial is not None,
@@ -54,7 +55,9 @@ def plan_work(
         result=request.result,
     )
     return WorkPlan(
-        command=CommandTemplate.parse(request.command, names=names, environment=environment),
+        command=CommandTemplate.parse(
+            request.command, names=names, environment=environment, has_fidelity=has_fidelity
+        ),
         metrics=parse_metrics_option(
             request.metrics, frozenset(metric.name for metric in study.problem.metrics)
         ),
@@ -63,7 +66,9 @@ def plan_work(
             cwd_per_trial=request.cwd_per_trial,
             result_file=None if request.result is None else Path(request.result),
             templates=tuple(
-                FileTemplate.parse(option, names=names, environment=environment)
+                FileTemplate.parse(
+                    option, names=names, environment=environment, has_fidelity=has_fidelity
+                )
                 for option in request.templates
             ),
         ),

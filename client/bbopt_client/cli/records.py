@@ -45,6 +45,8 @@ def _trial_data(trial: "Trial", study: "Study") -> dict[str, object]:
         "number": trial.number,
         "state": trial.state.value,
         "attempt": trial.attempt,
+        "fidelity": trial.fidelity,
+        "resume_from": trial.resume_from,
         "parameters": dict(trial.parameters),
         "metrics": {name: value.value for name, value in metrics.items()},
         "sd": {name: value.sd for name, value in metrics.items() if value.sd is not None},

@@ -55,9 +55,15 @@ def create(
     parameter_constraint: Annotated[
         list[str] | None, typer.Option(help="Such as 'a + 2*b <= 1'; repeat for more.")
     ] = None,
+    fidelity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME(LOW,HIGH)", help="How far trials may go, such as 'epochs(1,81)'."
+        ),
+    ] = None,
     trials: Annotated[int | None, typer.Option(help="Trials that complete the study.")] = None,
     strategy: Annotated[
-        str | None, typer.Option(help="auto, gp, cma_es, sobol or random.")
+        str | None, typer.Option(help="auto, gp, cma_es, sobol, random or asha.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same suggestions.")] = None,
     if_exists: Annotated[
@@ -89,6 +95,7 @@ def create(
         constraints=constraint or [],
         metrics=metric or [],
         parameter_constraints=parameter_constraint or [],
+        fidelity=fidelity,
         trials=trials,
         strategy=strategy,
         seed=seed,

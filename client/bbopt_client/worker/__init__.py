@@ -14,6 +14,13 @@ nothing. The worker itself, which starts such scripts, lives in the modules besi
             break
 """
 
-from bbopt_client.worker.script import infeasible, parameters, report, should_stop
+from bbopt_client.worker.script import (
+    budget,
+    checkpoint_dir,
+    infeasible,
+    parameters,
+    report,
+    should_stop,
+)
 
-__all__ = ["infeasible", "parameters", "report", "should_stop"]
+__all__ = ["budget", "checkpoint_dir", "infeasible", "parameters", "report", "should_stop"]

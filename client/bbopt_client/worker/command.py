@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from bbopt.errors import InvalidError, Violation
 from bbopt.space import ParamValue
+from bbopt.trial import Stage
 
 _MACRO = re.compile(r"(?P<escape>\$?)\$\{(?P<name>[^{}:]*)(?::(?P<argument>[^{}]*))?\}")
 
@@ -30,6 +31,10 @@ class Invocation:
     params_file: Path
     report_file: Path
     result_file: Path
+    stage: Stage | None = None
+    """``None`` where the study has no fidelity."""
+    checkpoint_dir: Path | None = None
+    """Of the configuration; ``None`` where the study has no fidelity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,18 @@ _TEXTS: Mapping[str, Callable[[Invocation], str]] = {
 }
 """Macros that become text, alone or inside a word."""
 
+_OF_STAGE: Mapping[str, Callable[[Invocation], str]] = {
+    "budget": lambda run: _number(None if run.stage is None else run.stage.fidelity),
+    "checkpoint_dir": lambda run: str(run.checkpoint_dir or ""),
+    "resume_from": lambda run: _number(None if run.stage is None else run.stage.resume_from),
+}
+"""Macros that become text, where the study has a fidelity."""
+
 _WITH_ARGUMENT = frozenset({"envvar", "param"})
+
+
+def _number(number: int | None) -> str:
+    return "" if number is None else str(number)
 
 
 def parse_word(text: str) -> Word:
@@ -120,7 +136,11 @@ def parse_word(text: str) -> Word:
 
 
 def check_macro(
-    macro: Macro, *, names: frozenset[str], environment: Mapping[str, str]
+    macro: Macro,
+    *,
+    names: frozenset[str],
+    environment: Mapping[str, str],
+    has_fidelity: bool = False,
 ) -> str | None:
     """Say what is wrong with a macro, or ``None``.
 
@@ -128,7 +148,10 @@ def check_macro(
         macro: The macro as it was written.
         names: Every parameter of the study.
         environment: The worker's environment, for ``${envvar:X}``.
+        has_fidelity: Whether the study has one.
     """
+    if macro.name in _OF_STAGE and macro.argument is None:
+        return None if has_fidelity else f"{macro}: the study has no fidelity"
     if macro.name in _WITH_ARGUMENT:
         if not macro.argument:
             return f"{macro} needs a name: ${{{macro.name}:NAME}}"
@@ -138,7 +161,7 @@ def check_macro(
             return f"{macro}: the environment variable {macro.argument} is not set"
         return None
     if macro.argument is not None or macro.name not in {*_TEXTS, *_LISTS}:
-        known = ", ".join(sorted({*_TEXTS, *_LISTS, "envvar:X", "param:NAME"}))
+        known = ", ".join(sorted({*_TEXTS, *_LISTS, *_OF_STAGE, "envvar:X", "param:NAME"}))
         return f"unknown macro {macro}; known: {known} (write $${{...}} for the text itself)"
     return None
 
@@ -161,7 +184,7 @@ def _text(macro: Macro, run: Invocation, environment: Mapping[str, str]) -> str:
         case "envvar":
             return environment[macro.argument or ""]
         case name:
-            return _TEXTS[name](run)
+            return {**_TEXTS, **_OF_STAGE}[name](run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +201,7 @@ class CommandTemplate:
         *,
         names: Iterable[str],
         environment: Mapping[str, str],
+        has_fidelity: bool = False,
     ) -> "CommandTemplate":
         """Parse an argv list.
 
@@ -185,6 +209,7 @@ class CommandTemplate:
             argv: The words as they were typed.
             names: Every parameter of the study.
             environment: The worker's environment, for ``${envvar:X}``.
+            has_fidelity: Whether the study has one.
 
         Raises:
             InvalidError: There is no command, or a macro is unknown; all are listed.
@@ -198,7 +223,7 @@ class CommandTemplate:
             for index, word in enumerate(words)
             for piece in word
             if isinstance(piece, Macro)
-            and (problem := _check_in_word(piece, word, known, environment)) is not None
+            and (problem := _check_in_word(piece, word, known, environment, has_fidelity))
         ]
         if violations:
             raise InvalidError(violations)
@@ -217,8 +242,12 @@ class CommandTemplate:
 
 
 def _check_in_word(
-    macro: Macro, word: Word, names: frozenset[str], environment: Mapping[str, str]
+    macro: Macro,
+    word: Word,
+    names: frozenset[str],
+    environment: Mapping[str, str],
+    has_fidelity: bool,
 ) -> str | None:
     if macro.name in _LISTS and macro.argument is None and len(word) > 1:
         return f"{macro} becomes several words, so it must be a word of its own"
-    return check_macro(macro, names=names, environment=environment)
+    return check_macro(macro, names=names, environment=environment, has_fidelity=has_fidelity)

@@ -311,6 +311,7 @@ class Worker:
             attempt=trial.attempt,
             parameters=trial.parameters,
             environment=self._environment,
+            stage=trial.stage,
         )
 
     def _evaluation(self, trial: Trial, workspace: Workspace) -> Evaluation:

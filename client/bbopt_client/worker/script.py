@@ -73,6 +73,27 @@ def should_stop() -> bool:
     return bool(path) and os.path.exists(path or "")
 
 
+def budget() -> int | None:
+    """Return how far to evaluate: steps counted from the beginning of the configuration.
+
+    Returns:
+        ``None`` where the study has no fidelity, or outside ``bbopt run``.
+    """
+    text = os.environ.get("BBOPT_BUDGET")
+    return int(text) if text else None
+
+
+def checkpoint_dir() -> Path | None:
+    """Return the directory of this configuration: where an earlier trial or attempt of it left
+    its checkpoint, if it left one, and where to leave one for the next.
+
+    Returns:
+        ``None`` where the study has no fidelity, or outside ``bbopt run``.
+    """
+    text = os.environ.get("BBOPT_CHECKPOINT_DIR")
+    return Path(text) if text else None
+
+
 def _append(line: Mapping[str, object]) -> None:
     path = os.environ.get("BBOPT_REPORT_FILE")
     if not path:

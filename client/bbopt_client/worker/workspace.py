@@ -4,6 +4,7 @@
 
     WORK_DIR/trial-000012/attempt-1/
         params.json  report.jsonl  result.json  stop  stdout.log  stderr.log
+    WORK_DIR/checkpoints/configuration-000012/        where the study has a fidelity
 """
 
 import json
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from bbopt.errors import InvalidError, Violation
 from bbopt.space import ParamValue
+from bbopt.trial import Stage
 from bbopt_client.worker.command import (
     Invocation,
     Macro,
@@ -40,7 +42,12 @@ class FileTemplate:
 
     @classmethod
     def parse(
-        cls, option: str, *, names: frozenset[str], environment: Mapping[str, str]
+        cls,
+        option: str,
+        *,
+        names: frozenset[str],
+        environment: Mapping[str, str],
+        has_fidelity: bool = False,
     ) -> "FileTemplate":
         """Read ``in.tpl=in.dat`` and the template file.
 
@@ -48,6 +55,7 @@ class FileTemplate:
             option: Template and target; the target stays inside the trial's directory.
             names: Every parameter of the study.
             environment: The worker's environment, for ``${envvar:X}``.
+            has_fidelity: Whether the study has one.
 
         Raises:
             InvalidError: The option, the file or a macro in it is wrong.
@@ -66,7 +74,11 @@ class FileTemplate:
             Violation(f"--template {source}", problem)
             for piece in word
             if isinstance(piece, Macro)
-            and (problem := check_macro(piece, names=names, environment=environment))
+            and (
+                problem := check_macro(
+                    piece, names=names, environment=environment, has_fidelity=has_fidelity
+                )
+            )
         ]
         if violations:
             raise InvalidError(violations)
@@ -95,6 +107,9 @@ class Workspace:
     report_file: Path
     result_file: Path
     stop_file: Path
+    stage: Stage | None = None
+    checkpoint_dir: Path | None = None
+    """Of the configuration, for every trial and attempt of it; kept."""
 
     @classmethod
     def create(
@@ -106,6 +121,7 @@ class Workspace:
         attempt: int,
         parameters: Mapping[str, ParamValue],
         environment: Mapping[str, str],
+        stage: Stage | None = None,
     ) -> "Workspace":
         """Make the directories and write the parameters and the rendered templates.
 
@@ -116,6 +132,7 @@ class Workspace:
             attempt: Which attempt at it, from 1.
             parameters: Its active parameters, in user units.
             environment: The worker's environment, for ``${envvar:X}``.
+            stage: How far the trial goes; ``None`` where the study has no fidelity.
 
         Raises:
             OSError: A directory or file cannot be written.
@@ -133,6 +150,10 @@ class Workspace:
             report_file=directory / "report.jsonl",
             result_file=directory / "result.json" if result is None else cwd / result,
             stop_file=directory / "stop",
+            stage=stage,
+            checkpoint_dir=None
+            if stage is None
+            else _checkpoint_dir(layout.work_dir.resolve(), stage.configuration or trial),
         )
         # What an earlier trial left there must not be taken for this one's result.
         workspace.result_file.unlink(missing_ok=True)
@@ -159,6 +180,8 @@ class Workspace:
             params_file=self.params_file,
             report_file=self.report_file,
             result_file=self.result_file,
+            stage=self.stage,
+            checkpoint_dir=self.checkpoint_dir,
         )
 
     def environment(
@@ -185,6 +208,7 @@ class Workspace:
             "BBOPT_REPORT_FILE": str(self.report_file),
             "BBOPT_RESULT_FILE": str(self.result_file),
             "BBOPT_STOP_FILE": str(self.stop_file),
+            **stage_variables(run),
             **parameter_variables(run.parameters),
         }
 
@@ -192,14 +216,30 @@ class Workspace:
 _TRIAL_VARIABLES = frozenset(
     {
         "BBOPT_ATTEMPT",
+        "BBOPT_BUDGET",
+        "BBOPT_CHECKPOINT_DIR",
         "BBOPT_PARAMS_FILE",
         "BBOPT_REPORT_FILE",
         "BBOPT_RESULT_FILE",
+        "BBOPT_RESUME_FROM",
         "BBOPT_STOP_FILE",
         "BBOPT_STUDY",
         "BBOPT_TRIAL",
     }
 )
+
+
+def stage_variables(run: Invocation) -> dict[str, str]:
+    """Say how far to evaluate and what to continue; nothing where there is no fidelity."""
+    if run.stage is None:
+        return {}
+    variables = {
+        "BBOPT_BUDGET": str(run.stage.fidelity),
+        "BBOPT_CHECKPOINT_DIR": str(run.checkpoint_dir or ""),
+    }
+    if run.stage.resume_from is not None:
+        variables["BBOPT_RESUME_FROM"] = str(run.stage.resume_from)
+    return variables
 
 
 def parameter_variables(parameters: Mapping[str, ParamValue]) -> dict[str, str]:
@@ -248,6 +288,12 @@ def check_shared_files(
 
 def _variable(name: str) -> str:
     return "BBOPT_PARAM_" + _NOT_IN_VARIABLE.sub("_", name.upper())
+
+
+def _checkpoint_dir(work_dir: Path, configuration: int) -> Path:
+    directory = work_dir / "checkpoints" / f"configuration-{configuration:06d}"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
 
 
 def _fresh(directory: Path) -> Path:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from bbopt.errors import BboptError, InternalError, InvalidError, PreconditionError
 from bbopt.rpc.log import strategy_state_to_message
 from bbopt.rpc.space import parameters_from_message, write_parameters
-from bbopt.rpc.trial import interval_to_message, provenance_to_message
+from bbopt.rpc.trial import interval_to_message, provenance_to_message, stage_to_message
 from bbopt.rpc.v1 import compute_pb2, insight_service_pb2
 from bbopt_server.compute.failures import failure_of
 from bbopt_server.compute.hot import BehindError, FoldingOptimizer, HotStudies
@@ -113,6 +113,8 @@ def _suggest(
         message = reply.suggestions.add()
         write_parameters(message.parameters, suggestion.parameters)
         message.provenance.CopyFrom(provenance_to_message(suggestion.provenance))
+        if suggestion.stage is not None:
+            message.stage.CopyFrom(stage_to_message(suggestion.stage))
     return reply
 
 

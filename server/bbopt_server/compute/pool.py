@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from bbopt.rpc.log import strategy_state_from_message
 from bbopt.rpc.space import parameters_from_message
-from bbopt.rpc.trial import provenance_from_message
+from bbopt.rpc.trial import provenance_from_message, stage_from_message
 from bbopt.rpc.v1 import compute_pb2, insight_service_pb2
 from bbopt.trial import Suggestion
 from bbopt_server.compute.compute import Recommendation, StudyLog, Suggestions
@@ -101,6 +101,7 @@ class ComputePool:
                 Suggestion(
                     parameters_from_message(each.parameters),
                     provenance_from_message(each.provenance),
+                    stage_from_message(each.stage) if each.HasField("stage") else None,
                 )
                 for each in found.suggestions
             ),

@@ -83,6 +83,8 @@ def trial(view: TrialView) -> trial_pb2.Trial:
     message.state_message = row.state_message
     message.parameters.MergeFrom(point.parameters)
     message.provenance.CopyFrom(point.provenance)
+    if point.HasField("stage"):
+        message.stage.CopyFrom(point.stage)
     if row.outcome is not None:
         _write_final_measurement(message, trial_pb2.Outcome.FromString(row.outcome))
     if row.state in HELD:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from bbopt.stopping import initial_stage
 from bbopt.trial import Asked, NewTrial, Requeued, StrategyState, Suggestion
 from bbopt_server.crash_points import reach
 from bbopt_server.storage.store import StudyRow, TrialRow
@@ -55,8 +56,11 @@ class Points:
 def _create(ledger: Ledger, points: Points) -> list[TrialRow]:
     """Append the ``Asked`` event; return its trials, which nobody holds yet."""
     first = ledger.row.n_trials + 1
+    begins = initial_stage(ledger.spec.problem, ledger.spec.strategy)
     trials = tuple(
-        NewTrial(number, suggestion.parameters, suggestion.provenance)
+        NewTrial(
+            number, suggestion.parameters, suggestion.provenance, suggestion.stage or begins
+        )
         for number, suggestion in enumerate(points.suggestions, start=first)
     )
     if not trials:

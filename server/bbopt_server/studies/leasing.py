@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 
 from bbopt.errors import BboptError, InvalidError, LeaseLostError, TrialFinishedError
 from bbopt.problem import Problem
-from bbopt.trial import Failed, Leased, Measurement, Reported
+from bbopt.specs import AshaSpec
+from bbopt.stopping import reason_to_stop
+from bbopt.trial import Failed, Leased, Measurement, Reported, StopRequested
 from bbopt_server.storage.store import MeasurementRow, Transaction, TrialRow
 from bbopt_server.studies.answers import Action, Directive, ItemResult, ReportAnswer
 from bbopt_server.studies.commands import Heartbeat, Held, Release, Report
@@ -229,11 +231,29 @@ def report(ledger: Ledger, command: Report) -> tuple[ReportAnswer, TrialRow]:
         ledger.tx.put_measurement(
             MeasurementRow(ledger.row.key, row.number, measurement.step, payload)
         )
+    row = _judged(ledger, row, command.measurements)
     ledger.tx.update_trial(row)
     ledger.save()
     should_stop = row.state == "STOPPING"
     answer = ReportAnswer(should_stop, row.state_message if should_stop else "", None)
     return answer, row
+
+
+def _judged(ledger: Ledger, row: TrialRow, reported: Iterable[Measurement]) -> TrialRow:
+    """Order a trial to stop if the study's strategy wants no more of it after these reports."""
+    strategy = ledger.spec.strategy
+    if row.state != "ACTIVE" or not isinstance(strategy, AshaSpec):
+        return row
+    rungs = ledger.outside.rungs.at(ledger.tx, ledger.row, ledger.spec.problem)
+    steps = [each.step for each in reported if each.step is not None]
+    reason = reason_to_stop(rungs, strategy.promotion, row.number, steps)
+    return row if reason is None else order_to_stop(ledger, row, reason)
+
+
+def order_to_stop(ledger: Ledger, row: TrialRow, reason: str) -> TrialRow:
+    """Append the order for a trial that a worker holds; return its row, not written yet."""
+    revision = ledger.append(StopRequested(row.number, reason), row.number)
+    return replace(row, state="STOPPING", state_message=reason, revision=revision)
 
 
 def _check_reported(problem: Problem, measurements: Iterable[Measurement]) -> None:

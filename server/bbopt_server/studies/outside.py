@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bbopt_server.studies.records import SpecCache
+from bbopt_server.studies.stopping import RungCache
 
 
 def _seed() -> int:
@@ -15,7 +16,7 @@ def _seed() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """Clocks, identifiers, and the cache of decoded definitions."""
+    """Clocks, identifiers, and caches of what is decoded from the store."""
 
     wall: Callable[[], float] = time.time
     """Unix seconds: for the times that people see, never for a decision."""
@@ -26,3 +27,4 @@ class Outside:
     new_uid: Callable[[], str] = lambda: uuid.uuid4().hex
     new_seed: Callable[[], int] = _seed
     specs: SpecCache = field(default_factory=SpecCache)
+    rungs: RungCache = field(default_factory=RungCache)

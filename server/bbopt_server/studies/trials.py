@@ -6,11 +6,13 @@ import json
 from dataclasses import replace
 
 from bbopt.errors import InvalidError, PreconditionError, StudyNotActiveError
-from bbopt.trial import Abandoned, Enqueued, NewTrial, Provenance, StopRequested
+from bbopt.stopping import full_stage, initial_stage
+from bbopt.trial import Abandoned, Enqueued, NewTrial, Provenance
 from bbopt_server.storage.store import StudyRow, Transaction, TrialRow
 from bbopt_server.studies.answers import TrialPage, TrialView
 from bbopt_server.studies.commands import CreateTrial, ListTrials, StopTrial
 from bbopt_server.studies.handing_out import new_row
+from bbopt_server.studies.leasing import order_to_stop
 from bbopt_server.studies.ledger import Ledger, find_study, find_trial
 from bbopt_server.studies.records import trial_labels_to_bytes
 from bbopt_server.studies.room import check_limits, room_of
@@ -38,7 +40,11 @@ def create_trial(ledger: Ledger, command: CreateTrial) -> TrialRow:
         check_outcome(ledger.spec.problem, command.outcome)
     provenance = Provenance("enqueued", data_revision=study.revision)
     point = space.canonical(command.parameters)
-    trial = NewTrial(study.n_trials + 1, point, provenance)
+    problem = ledger.spec.problem
+    stage = initial_stage(problem, ledger.spec.strategy)
+    if command.outcome is not None:
+        stage = full_stage(problem)
+    trial = NewTrial(study.n_trials + 1, point, provenance, stage)
     ledger.row = replace(study, n_trials=trial.number)
     revision = ledger.append(Enqueued(trial), trial.number)
     row = replace(
@@ -61,12 +67,7 @@ def stop(ledger: Ledger, command: StopTrial) -> TrialRow:
     row = find_trial(ledger.tx, ledger.row, command.number)
     match row.state:
         case "ACTIVE":
-            event = StopRequested(row.number, command.reason)
-            revision = ledger.append(event, row.number)
-            row = replace(
-                row, state="STOPPING", state_message=command.reason, revision=revision
-            )
-            ledger.tx.update_trial(row)
+            ledger.tx.update_trial(order_to_stop(ledger, row, command.reason))
         case "QUEUED":
             finish(ledger, row, Abandoned(command.reason))
         case "STOPPING":

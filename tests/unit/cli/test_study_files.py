@@ -7,7 +7,7 @@ import pytest
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
-from bbopt.problem import Budget, Goal, Metric, MetricKind, Noise, Problem
+from bbopt.problem import Budget, Fidelity, Goal, Metric, MetricKind, Noise, Problem
 from bbopt.space import (
     AllOf,
     Between,
@@ -26,7 +26,17 @@ from bbopt.space import (
     Simplex,
     Space,
 )
-from bbopt.specs import AutoSpec, CmaEsSpec, GPSpec, LeasePolicy, Quality, SobolSpec, StudySpec
+from bbopt.specs import (
+    AshaSpec,
+    AutoSpec,
+    CmaEsSpec,
+    GPSpec,
+    LeasePolicy,
+    Promotion,
+    Quality,
+    SobolSpec,
+    StudySpec,
+)
 from bbopt_client.cli.study_files import StudyFileError, load_study_file, read_study_text
 from bbopt_client.cli.study_files.space_text import SpaceTextError, parse_space_option
 from bbopt_client.cli.study_files.writer import UnwritableError, to_definition, to_yaml
@@ -150,6 +160,31 @@ def test_settings_of_cma_es() -> None:
     assert read(SHORT + "strategy: cma_es").strategy == CmaEsSpec()
 
 
+def test_a_fidelity_and_how_it_is_searched() -> None:
+    spec = read(
+        SHORT + "fidelity: {name: epochs, low: 1, high: 81}\n"
+        "strategy: {name: asha, promotion: continue}"
+    )
+    assert spec.problem.fidelity == Fidelity("epochs", 1, 81, eta=3)
+    assert spec.strategy == AshaSpec(Promotion.CONTINUE)
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        ("fidelity: {name: epochs, low: 1}", "fidelity.high: is missing"),
+        ("fidelity: {name: epochs, low: 1, high: 2}", "fidelity.high: must be at least"),
+        ("fidelity: {name: e, low: 1, high: 9, et: 3}", "fidelity.et"),
+        ("strategy: {name: asha, promotion: on}", "strategy.promotion: 'on' is none of resume"),
+    ],
+)
+def test_what_is_wrong_with_a_fidelity_is_said_with_its_line(lines: str, fault: str) -> None:
+    with pytest.raises(StudyFileError) as caught:
+        read(SHORT + lines)
+    assert fault in str(caught.value)
+    assert "study.yaml:3" in str(caught.value)
+
+
 def test_leases_that_never_expire() -> None:
     assert read(SHORT + "lease: {duration: 0}").lease.duration_s == 0
 
@@ -203,7 +238,7 @@ lease: {duration: 2y}
         "accuracy",
         "study.yaml:12: constraints[0]: 'latency_ms' is no constraint; write it like "
         "latency_ms <= 20",
-        "study.yaml:13: strategy: 'gpp' is none of auto, random, sobol, gp, cma_es",
+        "study.yaml:13: strategy: 'gpp' is none of auto, random, sobol, gp, cma_es, asha",
         "study.yaml:14: seed: must be in [0, 2**64), got -1",
         "study.yaml:15: lease.duration: '2y' is not a duration such as 90, 30s, 5m, 2h or 1d",
     ]

@@ -9,10 +9,12 @@ from hypothesis.extra import numpy as npst
 from bbopt.problem import MetricKind
 from bbopt.space import Bool, Categorical, Float, Int, Ordinal, Parameter, ParamValue
 from bbopt.specs import (
+    AshaSpec,
     AutoSpec,
     CmaEsSpec,
     GPSpec,
     LeasePolicy,
+    Promotion,
     Quality,
     RandomSpec,
     SobolSpec,
@@ -36,6 +38,7 @@ from bbopt.trial import (
     Provenance,
     Reported,
     Requeued,
+    Stage,
     Stopped,
     StopRequested,
     StrategyState,
@@ -102,6 +105,7 @@ strategies: st.SearchStrategy[StrategySpec] = st.one_of(
         st.floats(0.5, 1.0),
     ),
     st.builds(GPSpec, st.none() | st.integers(1, 1000), qualities),
+    st.builds(AshaSpec, st.sampled_from(Promotion)),
 )
 lease_policies = st.builds(LeasePolicy, seconds, st.integers(1, 100))
 
@@ -142,6 +146,9 @@ provenances = st.builds(
 )
 
 
+stages = st.builds(Stage, st.integers(1, 2**31), st.none() | numbers, st.none() | numbers)
+
+
 @st.composite
 def trials(draw: st.DrawFn) -> Trial:
     """Snapshots whose outcome fits their state."""
@@ -162,7 +169,8 @@ def trials(draw: st.DrawFn) -> Trial:
         case Abandoned():
             state = TrialState.ABANDONED
     provenance = draw(provenances)
-    return Trial(draw(numbers), draw(points), state, provenance, outcome, draw(attempts))
+    stage = draw(st.none() | stages)
+    return Trial(draw(numbers), draw(points), state, provenance, outcome, draw(attempts), stage)
 
 
 shapes = npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
@@ -174,7 +182,7 @@ states = st.builds(
     st.dictionaries(texts, int64s | finite | texts, max_size=4),
     st.dictionaries(texts, arrays, max_size=3),
 )
-new_trials = st.builds(NewTrial, numbers, points, provenances)
+new_trials = st.builds(NewTrial, numbers, points, provenances, st.none() | stages)
 asked = st.builds(Asked, st.lists(new_trials, max_size=3).map(tuple), st.none() | states)
 events_without_state: st.SearchStrategy[Event] = st.one_of(
     st.builds(Enqueued, new_trials),

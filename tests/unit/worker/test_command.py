@@ -1,5 +1,6 @@
 """Command templates: macros become words, values never do anything but appear."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from bbopt.errors import InvalidError
 from bbopt.space import ParamValue
+from bbopt.trial import Stage
 from bbopt_client.worker.command import CommandTemplate, Invocation
 
 PARAMETERS: dict[str, ParamValue] = {"lr": 0.1, "n": 3, "bn": True, "aug": False, "opt": "sgd"}
@@ -123,3 +125,16 @@ def test_all_wrong_macros_are_listed_at_once() -> None:
 def test_an_empty_command_is_refused() -> None:
     with pytest.raises(InvalidError, match="is empty"):
         expand()
+
+
+def test_the_budget_and_what_to_resume_are_macros_where_there_is_a_fidelity() -> None:
+    words = ("--to=${budget}", "--from=${resume_from}", "${checkpoint_dir}")
+    template = CommandTemplate.parse(words, names=(), environment={}, has_fidelity=True)
+    run = dataclasses.replace(
+        invocation({}), stage=Stage(9, 4, 2), checkpoint_dir=Path("/w/checkpoints/2")
+    )
+    assert template.expand(run) == ["--to=9", "--from=4", "/w/checkpoints/2"]
+    begun = dataclasses.replace(run, stage=Stage(1))
+    assert template.expand(begun)[:2] == ["--to=1", "--from="]
+    with pytest.raises(InvalidError, match="the study has no fidelity"):
+        CommandTemplate.parse(words, names=(), environment={})

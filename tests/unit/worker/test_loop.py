@@ -20,7 +20,7 @@ from bbopt.errors import (
 )
 from bbopt.problem import Metric, Problem
 from bbopt.space import Float, Space
-from bbopt.trial import Completed, Failed, Infeasible, Outcome, Stopped, Value
+from bbopt.trial import Completed, Failed, Infeasible, Outcome, Stage, Stopped, Value
 from bbopt_client.results import AskReason, AskResult, StudyState
 from bbopt_client.study import Study
 from bbopt_client.trial import Directive, Trial
@@ -42,6 +42,7 @@ class FakeTrial:
     directive_reason: str = ""
     reports: list[int] = field(default_factory=list)
     stop_at: int | None = None
+    stage: Stage | None = None
 
     @property
     def parameters(self) -> dict[str, float]:

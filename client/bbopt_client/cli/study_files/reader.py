@@ -14,17 +14,21 @@
 
 import sys
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
+from typing import TypeVar
 
 from bbopt.errors import SpecError
-from bbopt.problem import Budget, Metric, Problem
+from bbopt.problem import Budget, Fidelity, Metric, Problem
 from bbopt.space import Constraint, Exclude, Fixed, Float, Parameter, Simplex, Space
 from bbopt.specs import (
     NAMES,
+    AshaSpec,
     AutoSpec,
     CmaEsSpec,
     GPSpec,
     LeasePolicy,
+    Promotion,
     Quality,
     StrategySpec,
     StudySpec,
@@ -43,6 +47,8 @@ from bbopt_client.cli.study_files.nodes import (
 )
 from bbopt_client.cli.study_files.parameters import read_conditions, read_parameters
 
+E = TypeVar("E", bound=Enum)
+
 _KEYS = (
     "name",
     "project",
@@ -52,6 +58,7 @@ _KEYS = (
     "constraints",
     "metrics",
     "cost",
+    "fidelity",
     "budget",
     "strategy",
     "seed",
@@ -107,13 +114,14 @@ def _read(fields: Fields) -> StudyDefinition | None:
     fields.refuse_unknown(_KEYS)
     space = _read_space(fields)
     metrics = read_metrics(fields)
+    fidelity = _read_fidelity(fields)
     budget = _read_budget(fields)
     strategy = _read_strategy(fields)
     lease = _read_lease(fields)
     seed = _read_seed(fields)
     labels = _read_labels(fields)
     name, project = fields.text("name"), fields.text("project")
-    problem = _build_problem(space, metrics, budget, fields.faults)
+    problem = _build_problem(space, metrics, budget, fidelity, fields.faults)
     if problem is None:
         return None
     return StudyDefinition(
@@ -215,6 +223,24 @@ def _read_budget(fields: Fields) -> Budget:
     )
 
 
+def _read_fidelity(fields: Fields) -> Fidelity | None:
+    inner = fields.map("fidelity")
+    if inner is None:
+        return None
+    inner.mark_places()
+    inner.refuse_unknown(("name", "low", "high", "eta"))
+    n_before = len(fields.faults.as_list())
+    for key in ("name", "low", "high"):
+        if inner.get(key) is None:
+            inner.require(key)
+    name = inner.text("name")
+    low, high = (inner.number(key, is_integer=True) for key in ("low", "high"))
+    eta = inner.number("eta", is_integer=True)
+    if name is None or low is None or high is None or len(fields.faults.as_list()) > n_before:
+        return None
+    return Fidelity(name, int(low), int(high), 3 if eta is None else int(eta))
+
+
 def _read_strategy(fields: Fields) -> StrategySpec:
     if isinstance(fields.get("strategy"), MapNode):
         inner = fields.map("strategy")
@@ -244,6 +270,9 @@ def _read_settings(fields: Fields, build: type[StrategySpec]) -> StrategySpec:
     if build is AutoSpec:
         fields.refuse_unknown(("name", "quality"), what="setting of auto")
         return AutoSpec(_read_quality(fields))
+    if build is AshaSpec:
+        fields.refuse_unknown(("name", "promotion"), what="setting of asha")
+        return AshaSpec(_read_member(fields, "promotion", Promotion.RESUME))
     fields.refuse_unknown(("name",), what="setting of this strategy")
     return build()
 
@@ -266,15 +295,20 @@ def _read_cma_es(fields: Fields) -> CmaEsSpec:
 
 
 def _read_quality(fields: Fields) -> Quality:
-    text = fields.text("quality")
+    return _read_member(fields, "quality", Quality.BALANCED)
+
+
+def _read_member(fields: Fields, key: str, default: E) -> E:
+    text = fields.text(key)
     if text is None:
-        return Quality.BALANCED
+        return default
+    kind = type(default)
     try:
-        return Quality(text)
+        return kind(text)
     except ValueError:
-        known = ", ".join(quality.value for quality in Quality)
-        fields.faults.add(fields.path_of("quality"), f"{text!r} is none of {known}")
-        return Quality.BALANCED
+        known = ", ".join(str(member.value) for member in kind)
+        fields.faults.add(fields.path_of(key), f"{text!r} is none of {known}")
+        return default
 
 
 def _read_lease(fields: Fields) -> LeasePolicy:
@@ -317,7 +351,11 @@ def _read_labels(fields: Fields) -> dict[str, str]:
 
 
 def _build_problem(
-    parts: _SpaceParts | None, metrics: list[Metric], budget: Budget, faults: FaultList
+    parts: _SpaceParts | None,
+    metrics: list[Metric],
+    budget: Budget,
+    fidelity: Fidelity | None,
+    faults: FaultList,
 ) -> Problem | None:
     space: Space | None = None
     if parts is not None:
@@ -326,7 +364,7 @@ def _build_problem(
         except SpecError as error:
             faults.add_violations(error, renamed=("constraints[", "parameter_constraints["))
     try:
-        problem = Problem(space or Space((_UNRELATED,)), tuple(metrics), budget)
+        problem = Problem(space or Space((_UNRELATED,)), tuple(metrics), budget, fidelity)
     except SpecError as error:
         # Without an objective that could be read, its absence was noted already.
         if metrics or not faults:

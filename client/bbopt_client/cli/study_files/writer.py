@@ -7,7 +7,7 @@ from typing import assert_never
 import yaml
 
 from bbopt.errors import SpecError
-from bbopt.problem import Metric, MetricKind, Noise
+from bbopt.problem import Fidelity, Metric, MetricKind, Noise
 from bbopt.space import (
     AllOf,
     Between,
@@ -28,9 +28,11 @@ from bbopt.space import (
 )
 from bbopt.specs import (
     NAMES,
+    AshaSpec,
     AutoSpec,
     CmaEsSpec,
     GPSpec,
+    Promotion,
     Quality,
     RandomSpec,
     SobolSpec,
@@ -86,6 +88,7 @@ def to_definition(
         "parameter_constraints": [_constraint(each) for each in problem.space.constraints],
         **_metrics(problem.metrics),
         "budget": _without_none(trials=problem.budget.trials, cost=problem.budget.cost),
+        "fidelity": None if problem.fidelity is None else _fidelity(problem.fidelity),
         "strategy": _strategy(spec.strategy),
         "seed": spec.seed or None,
         "lease": {
@@ -246,6 +249,15 @@ def _metric_text(metric: Metric) -> str:
     )
 
 
+def _fidelity(fidelity: Fidelity) -> object:
+    return {
+        "name": fidelity.name,
+        "low": fidelity.low,
+        "high": fidelity.high,
+        "eta": fidelity.eta,
+    }
+
+
 def _strategy(spec: StrategySpec) -> object:
     name = next(name for name, kind in NAMES.items() if kind is type(spec))
     match spec:
@@ -262,6 +274,9 @@ def _strategy(spec: StrategySpec) -> object:
                 population=population,
                 quorum=None if quorum == default.quorum else quorum,
             )
+        case AshaSpec(promotion):
+            is_default = promotion is Promotion.RESUME
+            settings = _without_none(promotion=None if is_default else promotion.value)
         case _:
             assert_never(spec)
     return {"name": name, **settings} if settings else name

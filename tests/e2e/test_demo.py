@@ -102,7 +102,7 @@ def test_an_interrupted_demo_leaves_nothing_running(
 
 def test_a_killed_server_comes_back_and_its_workers_carry_on(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    with demo(out, "--trials", "14", "--workers", "2", "--no-random") as process:
+    with demo(out, "--trials", "20", "--workers", "2", "--no-random") as process:
         wait_until_finished_trials(process, 3)
         (server,) = (p for p in processes_of(out) if "bbopt_server" in p.cmdline())
         before = acknowledged(out)
@@ -110,7 +110,7 @@ def test_a_killed_server_comes_back_and_its_workers_carry_on(tmp_path: Path) -> 
         text, _ = process.communicate(timeout=110)
     assert process.returncode == 0, text
     rows = {int(row["number"]): row for row in table(out)}
-    assert sorted(rows) == list(range(1, 15))
+    assert sorted(rows) == list(range(1, 21))
     assert all(row["state"] == "completed" for row in rows.values())
     after = acknowledged(out)
     assert before.items() <= after.items()

@@ -63,11 +63,6 @@ class Space:
         """The names of all parameters, parents before those that depend on them."""
         return self._order
 
-    @property
-    def is_conditional(self) -> bool:
-        """Whether any parameter has a condition."""
-        return any(condition_of(parameter) is not None for parameter in self.parameters)
-
     def parameter(self, name: str) -> Parameter:
         """Return the parameter of that name.
 

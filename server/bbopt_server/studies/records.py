@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bbopt.errors import DataLossError, InvalidError
-from bbopt.rpc.log import event_to_message, new_trial_from_message, new_trial_to_message
+from bbopt.rpc.log import event_to_message, new_trial_to_message
 from bbopt.rpc.study import study_spec_from_message
 from bbopt.rpc.trial import measurement_to_message, outcome_from_message, outcome_to_message
 from bbopt.rpc.v1 import log_pb2, study_pb2, trial_pb2
@@ -48,11 +48,6 @@ def has_state(asked: bytes) -> bool:
 def new_trial_to_bytes(trial: NewTrial) -> bytes:
     """Serialise a trial as it was created."""
     return new_trial_to_message(trial).SerializeToString(deterministic=True)
-
-
-def new_trial_from_bytes(data: bytes) -> NewTrial:
-    """Read a trial as it was created."""
-    return new_trial_from_message(log_pb2.NewTrial.FromString(data))
 
 
 def outcome_to_bytes(outcome: Outcome) -> bytes:

@@ -139,9 +139,9 @@ def definitions() -> Iterator[Case]:
     yield Case("40-a-condition-on-nobody", "CreateStudy", creating(both(circle, lambda s: s.parameters.__delitem__(2))), ("study.spec.parameters[1].active_if.between.parent",), "no parameter 'b'")
     yield Case("41-a-condition-too-deep", "CreateStudy", creating(deep(16)), ("study.spec.parameters[1].active_if",), "at most 16 levels")
     yield Case("41-a-condition-deeper-than-messages-go", "CreateStudy", lambda _: nested_conditions(20_000), ("",), "not a valid CreateStudyRequest")
-    yield Case("42-another-definition-under-the-name", "CreateStudy", lambda w: creating(study_id=w.study.rpartition("/")[2])(w), (), "another definition: .*parameters", EXISTS)
+    yield Case("42-another-definition-under-the-name", "CreateStudy", lambda w: creating(study_id=w.study.rpartition("/")[2])(w), (), "another definition: .*parameters", EXISTS, "STUDY_EXISTS_WITH_OTHER_SPEC")
     # 43: definitions never change; the etag guards deletion.
-    yield Case("43-a-stale-etag", "DeleteStudy", lambda w: pb.DeleteStudyRequest(name=w.study, etag="stale", request_id=new_id()), (), "changed since", ABORTED)
+    yield Case("43-a-stale-etag", "DeleteStudy", lambda w: pb.DeleteStudyRequest(name=w.study, etag="stale", request_id=new_id()), (), "changed since", ABORTED, "ETAG_MISMATCH")
     unknown = "known to this version, not 99"
     yield Case("44-an-unknown-scale", "CreateStudy", creating(domain(scale=99)), (f"{X}.scale",), unknown)
     yield Case("44-an-unknown-role", "CreateStudy", creating(of("parameters.0", role=99)), ("study.spec.parameters[0].role",), "99 is not supported")
@@ -151,10 +151,12 @@ def definitions() -> Iterator[Case]:
     yield Case("44-an-unknown-if-exists", "CreateStudy", creating(if_exists=99), ("if_exists",), unknown)
     yield Case("44-an-unknown-way-to-degrade", "AskTrials", asking(degrade=99), ("degrade",), unknown)
     yield Case("44-an-unknown-state", "ListTrials", lambda w: listing(w.study, 4, 99), ("states[1]",), "must be a state")
+    yield Case("35-no-definition", "CreateStudy", sending(pb.CreateStudyRequest(parent=PARENT, study_id="bad", request_id=new_id())), ("study.spec",), "must be set", reason="INVALID")
+    yield Case("35-no-metrics", "CreateStudy", creating(lambda s: s.ClearField("metrics")), ("study.spec.metrics",), "exactly one objective")
     # 45: a seed is a uint64 on the wire, which can be neither negative nor 2**64.
     yield Case("45-settings-out-of-range", "CreateStudy", creating(of("strategy.cma_es", sigma0=NAN, population=-1, quorum=2.0)), tuple(f"study.spec.strategy.cma_es.{each}" for each in ("sigma0", "population", "quorum")), r"in \(0, 1\]")
     yield Case("45-budgets-out-of-range", "CreateStudy", creating(of("budget", max_trials=-1, max_cost=NAN)), ("study.spec.budget.max_trials", "study.spec.budget.max_cost"), "at least 1")
-    yield Case("45-a-strategy-that-cannot", "CreateStudy", creating(both(linear(), lambda s: s.strategy.cma_es.SetInParent())), ("study.spec.strategy",), "these can: ")
+    yield Case("45-a-strategy-that-cannot", "CreateStudy", creating(both(linear(), lambda s: s.strategy.cma_es.SetInParent())), ("study.spec.strategy",), "these can: ", reason="ALGORITHM_CANNOT_HANDLE_SPEC")
 
 
 BAD_NAMES = {
@@ -215,11 +217,15 @@ def protocol() -> Iterator[Case]:
     for count in (-1, 257, -(2**31)):
         yield Case(f"90-a-count-of-{count}", "AskTrials", asking(count=count), ("count",), r"in \[0, 256\]")
     # 90: a count of 0 means 1. 91: an ask of a finished study says so, see test_bad_input.
-    yield Case("91-a-point-for-a-finished-study", "CreateTrial", lambda w: pb.CreateTrialRequest(parent=w.finished, parameters={"x": value(0.5)}, request_id=new_id()), (), "COMPLETED", PRECONDITION)
+    yield Case("91-a-point-for-a-finished-study", "CreateTrial", lambda w: pb.CreateTrialRequest(parent=w.finished, parameters={"x": value(0.5)}, request_id=new_id()), (), "COMPLETED", PRECONDITION, "STUDY_NOT_ACTIVE")
     # 92: trials are numbered by the server; there is nothing to collide with.
     yield Case("92-a-trial-beyond-int64", "GetTrial", lambda w: pb.GetTrialRequest(name=f"{w.study}/trials/{2**63}"), ("name",), "number of a trial")
     yield Case("92-a-trial-of-another-study", "TellTrials", lambda w: telling(outcome(), f"{w.other}/trials/1")(w), ("trial",), "must be a trial of")
     yield Case("92-a-trial-that-is-not-there", "TellTrials", telling(outcome(), "999"), (), "999", NOT_FOUND)
+    yield Case("92-a-study-that-is-not-there", "GetStudy", sending(pb.GetStudyRequest(name=f"{PARENT}/studies/none")), (), "no study", NOT_FOUND)
+    yield Case("92-a-study-that-is-not-there-to-watch", "WatchStudy", sending(pb.WatchStudyRequest(name=f"{PARENT}/studies/none")), (), "no study", NOT_FOUND)
+    yield Case("92-a-tell-and-an-ask-of-two-studies", "TellAndAsk", lambda w: pb.TellAndAskRequest(tell=telling(outcome())(w), ask=pb.AskTrialsRequest(parent=w.other), request_id=new_id()), ("ask.parent",), "as in tell")
+    yield Case("92-nothing-to-tell", "TellTrials", lambda w: pb.TellTrialsRequest(parent=w.study, request_id=new_id()), ("tells",), "1 to 1000")
     # 93: exports are listings; a deleted study is NOT_FOUND from then on.
     forged = "next_page_token of the same request"
     yield Case("94-a-page-token-forged", "ListTrials", lambda w: pb.ListTrialsRequest(parent=w.study, page_size=1, page_token="MTAwLmZmZmY="), ("page_token",), forged)

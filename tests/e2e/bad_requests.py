@@ -47,6 +47,16 @@ class Case:
     says: str = "must"
     """A pattern in the message: what would be right."""
     code: StatusCode = INVALID
+    reason: str = ""
+    """``ErrorInfo.reason``; empty: what follows from the code and the fields."""
+
+    @property
+    def expected_reason(self) -> str:
+        """The reason that an error of this kind has."""
+        if self.reason or self.code is not INVALID:
+            return self.reason or self.code.name
+        is_spec = all(field.startswith("study.spec.") for field in self.fields)
+        return "BAD_SPEC" if is_spec else "INVALID"
 
 
 # Building blocks ---------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from bbopt.rpc.v1 import optimization_service_pb2 as pb
@@ -52,6 +52,7 @@ class Refusal:
     """How a request was refused."""
 
     code: grpc.StatusCode
+    reason: str
     fields: tuple[str, ...]
     text: str
 
@@ -124,20 +125,22 @@ def refusal_of(caller: Caller, rpc: str, request: Message | bytes, **more: objec
     item = pb.TellTrialsResponse.FromString(answer).results[0].status
     code = next(each for each in grpc.StatusCode if each.value[0] == item.code)
     told = "; ".join(f"{each.field}: {each.description}" for each in item.violations)
-    return Refusal(code, tuple(each.field for each in item.violations), told or item.message)
+    fields = tuple(each.field for each in item.violations)
+    return Refusal(code, item.reason, fields, told or item.message)
 
 
 def _of_rpc(error: grpc.RpcError) -> Refusal:
     assert isinstance(error, grpc.Call)
-    details = BadRequest()
+    details, info = BadRequest(), ErrorInfo()
     for key, metadatum in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin" and isinstance(metadatum, bytes):
             for each in Status.FromString(metadatum).details:
                 each.Unpack(details)
+                each.Unpack(info)
     found = details.field_violations
     told = "; ".join(f"{each.field}: {each.description}" for each in found)
     fields = tuple(each.field for each in found)
-    return Refusal(error.code(), fields, told or error.details() or "")
+    return Refusal(error.code(), info.reason, fields, told or error.details() or "")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -146,7 +149,7 @@ def test_bad_input_is_refused_by_field_and_changes_nothing(site: Site, case: Cas
 
     refused = refusal_of(site.caller, case.rpc, case.request(site.world))
 
-    assert refused.code is case.code, refused
+    assert (refused.code, refused.reason) == (case.code, case.expected_reason), refused
     assert sorted(refused.fields) == sorted(case.fields), refused
     assert re.search(case.says, refused.text), refused.text
     assert not LEAKS.search(refused.text), refused.text
@@ -415,8 +418,7 @@ def test_95_a_request_id_belongs_to_one_method_of_one_project(site: Site) -> Non
     other = creating(study_id="other-body", request_id=request_id)(site.world)
     refused = refusal_of(site.caller, "CreateStudy", other)
 
-    assert refused.code is INVALID
-    assert "make a new one" in refused.text
+    assert (refused.code, refused.reason) == (INVALID, "REQUEST_ID_REUSED")
     assert everything(site.caller, site.world) == before
 
 

@@ -224,7 +224,7 @@ def protocol() -> Iterator[Case]:
     yield Case("92-a-trial-that-is-not-there", "TellTrials", telling(outcome(), "999"), (), "999", NOT_FOUND)
     yield Case("92-a-study-that-is-not-there", "GetStudy", sending(pb.GetStudyRequest(name=f"{PARENT}/studies/none")), (), "no study", NOT_FOUND)
     yield Case("92-a-study-that-is-not-there-to-watch", "WatchStudy", sending(pb.WatchStudyRequest(name=f"{PARENT}/studies/none")), (), "no study", NOT_FOUND)
-    yield Case("92-a-tell-and-an-ask-of-two-studies", "TellAndAsk", lambda w: pb.TellAndAskRequest(tell=telling(outcome())(w), ask=pb.AskTrialsRequest(parent=w.other), request_id=new_id()), ("ask.parent",), "as in tell")
+    yield Case("92-a-tell-and-an-ask-of-two-studies", "TellAndAsk", lambda w: pb.TellAndAskRequest(tell=pb.TellTrialsRequest(parent=w.study, tells=[pb.Tell(trial="1", outcome=outcome())]), ask=pb.AskTrialsRequest(parent=w.other), request_id=new_id()), ("ask.parent",), "as in tell")
     yield Case("92-nothing-to-tell", "TellTrials", lambda w: pb.TellTrialsRequest(parent=w.study, request_id=new_id()), ("tells",), "1 to 1000")
     # 93: exports are listings; a deleted study is NOT_FOUND from then on.
     forged = "next_page_token of the same request"

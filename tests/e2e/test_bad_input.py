@@ -1,6 +1,7 @@
 """Bad input of every kind against one real server: refused by field, with nothing changed."""
 
 import gzip
+import random
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -114,11 +115,14 @@ def send(caller: Caller, rpc: str, data: bytes, **more: object) -> bytes:
     return call(data, timeout=60.0, **more)
 
 
+def bytes_of(request: Message | bytes) -> bytes:
+    return request if isinstance(request, bytes) else request.SerializeToString()
+
+
 def refusal_of(caller: Caller, rpc: str, request: Message | bytes, **more: object) -> Refusal:
     """Send a request that is refused, as a whole or as an item of its batch."""
-    data = request if isinstance(request, bytes) else request.SerializeToString()
     try:
-        answer = send(caller, rpc, data, **more)
+        answer = send(caller, rpc, bytes_of(request), **more)
     except grpc.RpcError as error:
         return _of_rpc(error)
     assert rpc == "TellTrials", f"{rpc} was accepted: {answer!r}"
@@ -382,16 +386,21 @@ def test_64_metadata_has_a_limit(site: Site) -> None:
     send(site.caller, "GetServerInfo", data, **metadata(7))
     assert refusal_of(site.caller, "GetServerInfo", data, **metadata(20)).code is EXHAUSTED
     # Between the two limits gRPC refuses by lot, the more the larger it is.
-    assert code_of(site, data, **metadata(9)) in (grpc.StatusCode.OK, EXHAUSTED)
+    code, _ = outcome_of(site, "GetServerInfo", data, **metadata(9))
+    assert code in (grpc.StatusCode.OK, EXHAUSTED)
     send(site.caller, "GetServerInfo", data)
 
 
-def code_of(site: Site, data: bytes, **more: object) -> grpc.StatusCode:
+def outcome_of(
+    site: Site, rpc: str, data: bytes, **more: object
+) -> tuple[grpc.StatusCode, str]:
+    """Send what may be accepted or refused."""
     try:
-        send(site.caller, "GetServerInfo", data, **more)
+        send(site.caller, rpc, data, **more)
     except grpc.RpcError as error:
-        return _of_rpc(error).code
-    return grpc.StatusCode.OK
+        refused = _of_rpc(error)
+        return refused.code, refused.text
+    return grpc.StatusCode.OK, ""
 
 
 def test_90_a_count_of_zero_is_one_trial(site: Site) -> None:
@@ -409,10 +418,10 @@ def test_95_a_request_id_belongs_to_one_method_of_one_project(site: Site) -> Non
     request_id = new_id()
     first = creating(study_id="twice", request_id=request_id)(site.world)
     elsewhere = creating(study_id="twice", request_id=request_id, parent="projects/b")
-    send(site.caller, "CreateStudy", first.SerializeToString())
-    send(site.caller, "CreateStudy", elsewhere(site.world).SerializeToString())
+    send(site.caller, "CreateStudy", bytes_of(first))
+    send(site.caller, "CreateStudy", bytes_of(elsewhere(site.world)))
     asked = asking(parent=f"{PARENT}/studies/twice", request_id=request_id)(site.world)
-    send(site.caller, "AskTrials", asked.SerializeToString())
+    send(site.caller, "AskTrials", bytes_of(asked))
     before = everything(site.caller, site.world)
 
     other = creating(study_id="other-body", request_id=request_id)(site.world)
@@ -426,3 +435,49 @@ def test_a_definition_is_refused_under_validate_only_as_well(site: Site) -> None
     request = creating(lambda spec: spec.ClearField("metrics"), validate_only=True)(site.world)
     refused = refusal_of(site.caller, "CreateStudy", request)
     assert (refused.code, refused.fields) == (INVALID, ("study.spec.metrics",))
+
+
+EXPECTED = {
+    grpc.StatusCode.OK,
+    INVALID,
+    EXHAUSTED,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.ABORTED,
+}
+N_MUTANTS = [300, pytest.param(10_000, marks=pytest.mark.slow)]
+
+
+def mutant(data: bytes, rng: random.Random) -> bytes:
+    """Flip, drop, double or insert bytes at a few places."""
+    changed = bytearray(data)
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(changed) + 1)
+        match rng.randrange(4):
+            case 0:
+                changed[at : at + 1] = bytes([rng.randrange(256)])
+            case 1:
+                del changed[at : at + rng.randint(1, 8)]
+            case 2:
+                changed[at:at] = changed[at : at + rng.randint(1, 16)]
+            case _:
+                changed[at:at] = rng.randbytes(rng.randint(1, 3))
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("n", N_MUTANTS)
+def test_a_mutated_message_is_never_a_bug(site: Site, n: int) -> None:
+    rng = random.Random(n)  # noqa: S311 - not for secrets
+    originals = [
+        (case.rpc, data)
+        for case in CASES
+        if case.rpc not in ("WatchStudy", "DeleteStudy")  # A stream; what others stand on.
+        and len(data := bytes_of(case.request(site.world))) < 4096
+    ]
+    for _ in range(n):
+        rpc, data = rng.choice(originals)
+        sent = mutant(data, rng)
+        code, text = outcome_of(site, rpc, sent)
+        assert code in EXPECTED, (code, text, rpc, sent)
+        assert not LEAKS.search(text), (text, rpc, sent)

@@ -71,7 +71,7 @@ def test_what_can_be_read_is_checked_although_other_parts_cannot() -> None:
     hanging.active_if.equals.values.add(bool_value=True)
     spec.parameter_constraints.add()
     spec.parameter_constraints.add().linear.coefficients["nobody"] = 1.0
-    spec.metrics.add(id="m", kind=99)  # type: ignore[arg-type]
+    spec.metrics.add(id="m", kind=99)
     spec.budget.max_cost = 3.0  # Perhaps m is the cost.
     spec.fidelity.high = 1
     assert fields_refused(spec) == [

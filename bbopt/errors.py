@@ -38,7 +38,9 @@ class Violation:
     """One thing that is wrong with a request."""
 
     field: str
-    """Path of the field as the caller wrote it, e.g. ``parameters[lr].low``."""
+    """Path of the field as the caller wrote it, e.g. ``parameters[lr].low`` in Python and
+    ``study.spec.parameters[0].double_domain.min`` on the wire.
+    """
     message: str
     """What is wrong and what would be right."""
 

@@ -15,6 +15,8 @@ from bbopt.space import Bool, Categorical, Fixed, Parameter
 
 MAX_POPULATION: Final = 4096
 """Points in a generation of a population method."""
+MAX_LEASE_S: Final = 30 * 24 * 3600.0
+"""The longest lease but one that never expires."""
 
 
 class Quality(enum.Enum):
@@ -270,12 +272,36 @@ def _those_that_can(problem: Problem) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LeasePolicy:
-    """How long a worker may hold a trial without a sign of life, and what follows."""
+    """How long a worker may hold a trial without a sign of life, and what follows.
+
+    Raises:
+        SpecError: A setting is out of range; every one is listed.
+    """
 
     duration_s: float = 60.0
-    """Seconds a lease lasts between heartbeats; 0 for leases that never expire."""
+    """Seconds a lease lasts between heartbeats, at most 30 days; 0 for leases that never
+    expire.
+    """
     max_attempts: int = 3
     """Times a point is handed out before a lost trial counts as FAILED."""
+
+    def __post_init__(self) -> None:
+        violations = []
+        fault = lease_fault(self.duration_s)
+        if fault is not None:
+            violations.append(Violation("duration_s", fault))
+        if not 1 <= self.max_attempts < 2**31:
+            text = f"must be in [1, 2**31), not {self.max_attempts}"
+            violations.append(Violation("max_attempts", text))
+        if violations:
+            raise SpecError(violations)
+
+
+def lease_fault(duration_s: float) -> str | None:
+    """Say what is wrong with the length of a lease in seconds."""
+    if 0 <= duration_s <= MAX_LEASE_S:
+        return None
+    return f"must be at most 30 days, or 0 for never, not {duration_s} s"
 
 
 @dataclass(frozen=True, slots=True)

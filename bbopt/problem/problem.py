@@ -1,6 +1,6 @@
 """The problem: a space, what is measured in it, and what may be spent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bbopt.errors import SpecError, Violation
@@ -10,6 +10,7 @@ from bbopt.problem.results import Measured, is_better, is_within, result_violati
 from bbopt.problem.validation import budget_violations, metric_violations
 from bbopt.space import Parameter, Space
 from bbopt.space.parameters import as_real, as_tuple, plain
+from bbopt.space.validation import Unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,18 +169,34 @@ class Problem:
         return tuple(metric for metric in self.metrics if metric.kind is kind)
 
     def _violations(self) -> list[Violation]:
-        violations = []
+        violations: list[Violation] = []
         names: Sequence[str] = ()
         if isinstance(self.space, Space):
             names = self.space.names
         else:
             violations.append(Violation("space", "must be a Space"))
-        violations += metric_violations(self.metrics, parameter_names=names)
-        has_cost = any(getattr(m, "kind", None) is MetricKind.COST for m in self.metrics)
-        violations += fidelity_violations(self.fidelity)
-        return violations + budget_violations(
-            self.budget.trials, self.budget.cost, has_cost=has_cost
+        return violations + problem_violations(
+            self.metrics, self.budget, self.fidelity, parameter_names=names
         )
+
+
+def problem_violations(
+    metrics: Sequence[object],
+    budget: Budget,
+    fidelity: Fidelity | None,
+    *,
+    parameter_names: Collection[str],
+) -> list[Violation]:
+    """List every fault of a problem but those of its space; fields as in Python."""
+    has_cost = any(
+        isinstance(each, Unread) or getattr(each, "kind", None) is MetricKind.COST
+        for each in metrics
+    )
+    return [
+        *metric_violations(metrics, parameter_names=parameter_names),
+        *fidelity_violations(fidelity),
+        *budget_violations(budget.trials, budget.cost, has_cost=has_cost),
+    ]
 
 
 def _metric_of(metric: str | Metric, kind: MetricKind) -> Metric:

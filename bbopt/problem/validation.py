@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from bbopt.errors import Violation
 from bbopt.problem.metrics import Goal, Metric, MetricKind, Noise
-from bbopt.space.validation import name_fault
+from bbopt.space.validation import Unread, name_fault
 from bbopt.space.values import is_real
 
 MAX_CONSTRAINTS = 64
@@ -20,6 +20,9 @@ def metric_violations(
     violations: list[Violation] = []
     seen: set[str] = set()
     for index, metric in enumerate(metrics):
+        if isinstance(metric, Unread):
+            seen.add(metric.name)
+            continue
         if not isinstance(metric, Metric):
             kind = type(metric).__name__
             violations.append(Violation(f"metrics[{index}]", f"must be a metric, got {kind}"))
@@ -36,6 +39,8 @@ def metric_violations(
         violations += [
             Violation(f"{path}.{field}", message) for field, message in _faults(metric)
         ]
+    if any(isinstance(metric, Unread) for metric in metrics):
+        return violations
     return violations + _count_violations([m for m in metrics if isinstance(m, Metric)])
 
 

@@ -3,11 +3,12 @@
 A value's type travels with it: an ``int`` is an ``int_value``, a ``bool`` a ``bool_value``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar, assert_never
 
 from bbopt.errors import InvalidError, SpecError
 from bbopt.rpc.enums import known
+from bbopt.rpc.paths import on_point, on_wire
 from bbopt.rpc.v1 import study_pb2
 from bbopt.rpc.violations import Violations, prefixed, within
 from bbopt.space import (
@@ -31,8 +32,12 @@ from bbopt.space import (
     Space,
 )
 from bbopt.space.parameters import plain
+from bbopt.space.space import space_violations
+from bbopt.space.validation import Unread
 
+M = TypeVar("M")
 N = TypeVar("N")
+T = TypeVar("T")
 
 _SCALE_TO_MESSAGE = {
     Scale.LINEAR: study_pb2.SCALE_LINEAR,
@@ -161,12 +166,12 @@ def point_from_message(
 
     Raises:
         InvalidError: Some values are empty, or the space refuses the point; fields are
-            ``parameters[name]`` and ``constraints[position]``.
+            ``parameters[name]``, or ``parameters`` where they violate a constraint.
     """
     with within("parameters"):
         parameters = parameters_from_message(messages)
     if found := space.check(parameters):
-        raise InvalidError(found)
+        raise InvalidError(on_point(found))
     return space.canonical(parameters)
 
 
@@ -447,14 +452,35 @@ def space_from_message(
     """Read a space.
 
     Raises:
-        SpecError: Everything that is wrong with the messages or, where they are complete,
-            with the space that they describe.
+        SpecError: Everything that is wrong with the messages, and with the space that those
+            describe which could be read; fields are those of a ``StudySpec``.
     """
     violations = Violations(SpecError)
-    read = violations.each("parameters", parameter_from_message, parameters)
-    bounds = violations.each("parameter_constraints", constraint_from_message, constraints)
-    violations.check()
-    return Space(read, bounds)
+    read = read_each(violations, "parameters", parameter_from_message, parameters)
+    bounds = read_each(
+        violations, "parameter_constraints", constraint_from_message, constraints
+    )
+    try:
+        if violations:
+            raise SpecError(space_violations(read, bounds))
+        return Space(tuple(read), tuple(bounds))  # type: ignore[arg-type]  # None is Unread.
+    except SpecError as error:
+        message = study_pb2.StudySpec(parameters=parameters, parameter_constraints=constraints)
+        violations.extend(on_wire(message, error.violations))
+    raise violations.as_error()
+
+
+def read_each(
+    violations: Violations, field: str, convert: Callable[[M], T], items: Iterable[M]
+) -> list[T | Unread]:
+    """Convert the items of a list, noting what is wrong; those that fail are ``Unread``."""
+    read: list[T | Unread] = []
+    for position, item in enumerate(items):
+        part: T | Unread = Unread(getattr(item, "id", ""))
+        with violations.within(f"{field}[{position}]"):
+            part = convert(item)
+        read.append(part)
+    return read
 
 
 # Small checks ------------------------------------------------------------------------------

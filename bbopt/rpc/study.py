@@ -3,8 +3,10 @@
 from typing import assert_never
 
 from bbopt.errors import SpecError
-from bbopt.problem import Budget, Problem
+from bbopt.problem import Problem
+from bbopt.problem.problem import problem_violations
 from bbopt.rpc.enums import known
+from bbopt.rpc.paths import located_in, on_wire
 from bbopt.rpc.problem import (
     budget_from_message,
     budget_to_message,
@@ -13,7 +15,7 @@ from bbopt.rpc.problem import (
     metric_from_message,
     metric_to_message,
 )
-from bbopt.rpc.space import space_from_message, space_to_message
+from bbopt.rpc.space import read_each, space_from_message, space_to_message
 from bbopt.rpc.times import duration_from_message, duration_to_message
 from bbopt.rpc.v1 import study_pb2
 from bbopt.rpc.violations import Violations
@@ -134,8 +136,6 @@ def _cma_es_from_message(message: study_pb2.CmaEsStrategy) -> CmaEsSpec:
 
 def lease_policy_to_message(policy: LeasePolicy) -> study_pb2.LeasePolicy:
     """Write a lease policy."""
-    if not 1 <= policy.max_attempts <= _INT32_MAX:
-        raise SpecError.of("max_attempts", f"must be at least 1, not {policy.max_attempts}")
     return study_pb2.LeasePolicy(
         duration=duration_to_message(policy.duration_s), max_attempts=policy.max_attempts
     )
@@ -145,17 +145,17 @@ def lease_policy_from_message(message: study_pb2.LeasePolicy) -> LeasePolicy:
     """Read a lease policy; what is unset takes its default.
 
     Raises:
-        SpecError: The duration or the number of attempts is negative.
+        SpecError: The duration or the number of attempts is out of range.
     """
     default, violations = LeasePolicy(), Violations(SpecError)
-    duration_s = default.duration_s
+    policy, duration_s = default, default.duration_s
     if message.HasField("duration"):
         with violations.within("duration"):
             duration_s = duration_from_message(message.duration)
-    if message.max_attempts < 0:
-        violations.add("max_attempts", f"must not be negative, but is {message.max_attempts}")
+    with violations.within(""), located_in(message):
+        policy = LeasePolicy(duration_s, message.max_attempts or default.max_attempts)
     violations.check()
-    return LeasePolicy(duration_s, message.max_attempts or default.max_attempts)
+    return policy
 
 
 def study_spec_to_message(spec: StudySpec) -> study_pb2.StudySpec:
@@ -183,10 +183,8 @@ def study_spec_to_message(spec: StudySpec) -> study_pb2.StudySpec:
 def study_spec_from_message(message: study_pb2.StudySpec) -> StudySpec:
     """Read the definition of a study; what is unset takes its default.
 
-    First every part is read, then the space is built, then the problem: what makes each of
-    these impossible is reported all at once. Faults of the messages have the paths of the
-    wire (``parameters[0].default_value``); faults that the domain finds are named as the
-    domain names them (``parameters[lr].low``).
+    Every fault is reported at once, with the paths of the message; a part that could not be
+    read is not blamed for more than that.
 
     Raises:
         SpecError: Anything is wrong.
@@ -194,22 +192,24 @@ def study_spec_from_message(message: study_pb2.StudySpec) -> StudySpec:
     violations = Violations(SpecError)
     with violations.within(""):
         space = space_from_message(message.parameters, message.parameter_constraints)
-    metrics = violations.each("metrics", metric_from_message, message.metrics)
+    metrics = read_each(violations, "metrics", metric_from_message, message.metrics)
     strategy: StrategySpec = AutoSpec()
     if message.HasField("strategy"):
         with violations.within("strategy"):
             strategy = strategy_from_message(message.strategy)
-    budget = Budget()
-    with violations.within("budget"):
-        budget = budget_from_message(message.budget)
     lease = LeasePolicy()
     with violations.within("lease"):
         lease = lease_policy_from_message(message.lease)
-    violations.check()
-    fidelity = None
+    budget, fidelity = budget_from_message(message.budget), None
     if message.HasField("fidelity"):
         fidelity = fidelity_from_message(message.fidelity)
-    problem = Problem(space, metrics, budget, fidelity)
+    if violations:
+        names = [each.id for each in message.parameters]
+        faults = problem_violations(metrics, budget, fidelity, parameter_names=names)
+        violations.extend(on_wire(message, faults))
+        raise violations.as_error()
+    with located_in(message):
+        problem = Problem(space, tuple(metrics), budget, fidelity)  # type: ignore[arg-type]
     return StudySpec(problem, strategy, message.seed, lease)
 
 

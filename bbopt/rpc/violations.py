@@ -4,8 +4,7 @@ A converter names fields relative to its own message; whoever calls it says wher
 lies with ``within``. The path that comes out is the one of the wire: names of fields as in the
 ``.proto`` files, items of a list by position, entries of a map by key, for instance
 ``study.spec.parameters[0].double_domain.min`` or ``outcome.completed.metrics[loss].sd``. What
-the library's own classes find in a definition that could be read keeps their names, in Python
-and on the wire alike: ``study.spec.parameters[x].low``, ``study.spec.budget.trials``.
+the library's own classes find in a definition that could be read is translated by ``paths``.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -44,14 +43,19 @@ class Violations:
 
     def __init__(self, error: type[InvalidError] = InvalidError) -> None:
         self._error = error
+        self._kinds: set[type[InvalidError]] = set()
         self._found: list[Violation] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
 
     def add(self, field: str, message: str) -> None:
         """Note one violation."""
-        self._found.append(Violation(field, message))
+        self.extend([Violation(field, message)])
 
     def extend(self, violations: Iterable[Violation]) -> None:
         """Note several."""
+        self._kinds.add(self._error)
         self._found.extend(violations)
 
     @contextmanager
@@ -63,6 +67,7 @@ class Violations:
         try:
             yield
         except InvalidError as error:
+            self._kinds.add(type(error))
             self._found.extend(prefixed(error, prefix))
 
     def each(self, field: str, convert: Callable[[M], T], items: Iterable[M]) -> tuple[T, ...]:
@@ -77,7 +82,17 @@ class Violations:
         """Raise if anything was noted.
 
         Raises:
-            InvalidError: With every violation (of the class given when this was built).
+            InvalidError: With every violation; of the class given when this was built, or of
+                the narrower one that all of them were of.
         """
         if self._found:
-            raise self._error(self._found)
+            raise self.as_error()
+
+    def as_tuple(self) -> tuple[Violation, ...]:
+        """Return what was noted."""
+        return tuple(self._found)
+
+    def as_error(self) -> InvalidError:
+        """Build the error of everything that was noted."""
+        kind = next(iter(self._kinds)) if len(self._kinds) == 1 else self._error
+        return (kind if issubclass(kind, self._error) else self._error)(self._found)

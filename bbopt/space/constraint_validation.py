@@ -6,13 +6,14 @@ from bbopt.errors import Violation
 from bbopt.space.condition_validation import condition_of, condition_violations
 from bbopt.space.constraints import Constraint, Exclude, Linear, Simplex
 from bbopt.space.parameters import Float, Int, Ordinal, Parameter
+from bbopt.space.validation import Unread
 from bbopt.space.values import is_filled, is_known, is_real
 
 MAX_CONSTRAINTS = 1000
 
 
 def constraint_violations(
-    constraints: Sequence[Constraint], parameters: Mapping[str, Parameter | None]
+    constraints: Sequence[Constraint | Unread], parameters: Mapping[str, Parameter | None]
 ) -> list[Violation]:
     """List the faults of constraints, each on its own."""
     if len(constraints) > MAX_CONSTRAINTS:
@@ -28,6 +29,8 @@ def constraint_violations(
                 violations += _simplex_violations(constraint, parameters, path)
             case Exclude():
                 violations += _exclude_violations(constraint, parameters, path)
+            case Unread():
+                pass
             case _:
                 kind = type(constraint).__name__
                 violations.append(Violation(path, f"must be a constraint, got {kind}"))

@@ -1,6 +1,6 @@
 """The search space: parameters, their conditions and the constraints between them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bbopt.errors import SpecError, Violation
@@ -15,7 +15,7 @@ from bbopt.space.constraint_validation import constraint_violations
 from bbopt.space.constraints import Constraint, Exclude, Linear, Simplex, as_linear
 from bbopt.space.feasibility import linear_fault
 from bbopt.space.parameters import Fixed, Parameter, as_tuple
-from bbopt.space.validation import parameter_violations, path_of
+from bbopt.space.validation import Unread, parameter_violations, path_of
 from bbopt.space.values import canonical_value, value_fault
 
 
@@ -165,16 +165,7 @@ class Space:
             return [Violation("parameters", "must be a list of parameters")]
         if not isinstance(self.constraints, tuple):
             return [Violation("constraints", "must be a list of constraints")]
-        violations, by_name = parameter_violations(self.parameters)
-        faults = []
-        for index, parameter in enumerate(self.parameters):
-            condition = getattr(parameter, "active_if", None)
-            if condition is not None:
-                path = f"{path_of(index, parameter)}.active_if"
-                faults += condition_violations(condition, by_name, path)
-        if not violations and not faults:
-            faults = dependency_violations(self.parameters)
-        return violations + faults + constraint_violations(self.constraints, by_name)
+        return space_violations(self.parameters, self.constraints)
 
     def _default_violations(self) -> list[Violation]:
         point = self.default_point()
@@ -184,3 +175,20 @@ class Space:
             Violation(violation.field, f"the defaults violate it: {violation.message}")
             for violation in self.check_constraints(point)
         ]
+
+
+def space_violations(
+    parameters: Sequence[Parameter | Unread], constraints: Sequence[Constraint | Unread]
+) -> list[Violation]:
+    """List every fault of parameters, conditions and constraints; fields as in Python."""
+    violations, by_name = parameter_violations(parameters)
+    faults = []
+    for index, parameter in enumerate(parameters):
+        condition = getattr(parameter, "active_if", None)
+        if condition is not None:
+            path = f"{path_of(index, parameter)}.active_if"
+            faults += condition_violations(condition, by_name, path)
+    read = [each for each in parameters if not isinstance(each, Unread)]
+    if not violations and not faults and len(read) == len(parameters):
+        faults = dependency_violations(read)
+    return violations + faults + constraint_violations(constraints, by_name)

@@ -7,6 +7,7 @@ write, e.g. ``parameters[lr].low``. Conditions and constraints have files of the
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import get_args
 
 from bbopt.errors import Violation
@@ -42,6 +43,15 @@ doubles run out (a log scale is dense next to zero, where they do not).
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Stands for a part of a definition that could not be read, whose faults are listed
+    elsewhere: nothing more is said about it, or about what refers to it.
+    """
+
+    name: str
+
+
 def name_fault(name: object) -> str | None:
     """Say what is wrong with the name of a parameter or metric."""
     if not isinstance(name, str):
@@ -74,7 +84,7 @@ def path_of(index: int, parameter: object) -> str:
 
 
 def parameter_violations(
-    parameters: Sequence[Parameter],
+    parameters: Sequence[Parameter | Unread],
 ) -> tuple[list[Violation], dict[str, Parameter | None]]:
     """List the faults of parameters on their own, and of their names together.
 
@@ -89,6 +99,9 @@ def parameter_violations(
     by_name: dict[str, Parameter | None] = {}
     for index, parameter in enumerate(parameters):
         path = path_of(index, parameter)
+        if isinstance(parameter, Unread):
+            by_name[parameter.name] = None
+            continue
         if not isinstance(parameter, get_args(Parameter)):
             kind = type(parameter).__name__
             violations.append(Violation(path, f"must be a parameter, got {kind}"))

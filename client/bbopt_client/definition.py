@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from bbopt.errors import InvalidError, SpecError
+from bbopt.errors import InvalidError, SpecError, Violation
 from bbopt.problem import Budget, Fidelity, Metric, MetricKind, Problem
+from bbopt.problem.problem import problem_violations
+from bbopt.rpc.violations import Violations
 from bbopt.space import Constraint, Parameter, Space
+from bbopt.space.validation import Unread
 from bbopt.specs import NAMES, LeasePolicy, StrategySpec, StudySpec
 
 SpaceLike: TypeAlias = Space | Sequence[Parameter]
@@ -43,29 +46,40 @@ def define_study(
         max_attempts: Times a point is handed out before it counts as failed.
 
     Raises:
-        SpecError: Anything is wrong.
+        SpecError: Anything is wrong; everything that is wrong is listed.
     """
     if budget is not None and trials is not None:
         raise SpecError.of("trials", "is given by the budget already")
-    default = LeasePolicy()
-    return StudySpec(
-        problem=Problem(
-            _space(space, parameter_constraints),
-            (
-                _metric(objective, "objective", MetricKind.OBJECTIVE),
-                *(_metric(each, "constraints", MetricKind.CONSTRAINT) for each in constraints),
-                *(_metric(each, "metrics", None) for each in metrics),
-            ),
-            budget or Budget(trials=trials),
-            fidelity,
+    violations = Violations(SpecError)
+    names: tuple[str, ...] = ()
+    with violations.within(""):
+        read_space = _space(space, parameter_constraints)
+        names = read_space.names
+    read: list[Metric | Unread] = []
+    for path, given, kind in (
+        ("objective", objective, MetricKind.OBJECTIVE),
+        *(
+            (f"constraints[{i}]", each, MetricKind.CONSTRAINT)
+            for i, each in enumerate(constraints)
         ),
-        strategy=strategy_named(strategy) if isinstance(strategy, str) else strategy,
-        seed=_seed(seed),
-        lease=LeasePolicy(
-            default.duration_s if lease_s is None else lease_s,
-            default.max_attempts if max_attempts is None else max_attempts,
-        ),
-    )
+        *((f"metrics[{i}]", each, None) for i, each in enumerate(metrics)),
+    ):
+        metric: Metric | Unread = Unread("")
+        with violations.within(""):
+            metric = _metric(given, path, kind)
+        read.append(metric)
+    with violations.within(""):
+        settings = strategy_named(strategy) if isinstance(strategy, str) else strategy
+    with violations.within(""):
+        lease = _lease(lease_s, max_attempts)
+    with violations.within(""):
+        checked_seed = _seed(seed)
+    limits = budget or Budget(trials=trials)
+    if violations:
+        violations.extend(problem_violations(read, limits, fidelity, parameter_names=names))
+        raise violations.as_error()
+    problem = Problem(read_space, tuple(read), limits, fidelity)  # type: ignore[arg-type]
+    return StudySpec(problem, settings, checked_seed, lease)
 
 
 def strategy_named(name: str) -> StrategySpec:
@@ -89,12 +103,29 @@ def _space(space: SpaceLike, constraints: Sequence[Constraint]) -> Space:
 
 def _metric(given: str | Metric, field: str, kind: MetricKind | None) -> Metric:
     if isinstance(given, str):
-        metric = Metric(given, MetricKind.TRACKED) if kind is None else Metric.parse(given)
+        try:
+            metric = Metric(given, MetricKind.TRACKED) if kind is None else Metric.parse(given)
+        except SpecError as error:
+            found = [Violation(field, each.message) for each in error.violations]
+            raise SpecError(found) from error
     else:
         metric = given
     if kind is not None and metric.kind is not kind:
         raise SpecError.of(field, f"{metric.name!r} is not of kind {kind.value}")
     return metric
+
+
+def _lease(duration_s: float | None, max_attempts: int | None) -> LeasePolicy:
+    default = LeasePolicy()
+    try:
+        return LeasePolicy(
+            default.duration_s if duration_s is None else duration_s,
+            default.max_attempts if max_attempts is None else max_attempts,
+        )
+    except SpecError as error:
+        names = {"duration_s": "lease_s", "max_attempts": "max_attempts"}
+        found = [Violation(names[each.field], each.message) for each in error.violations]
+        raise SpecError(found) from error
 
 
 def _seed(seed: int | None) -> int:

@@ -358,6 +358,8 @@ class StoreContract:
         store.transact(work)
         assert store.read(lambda t: t.measurements(key, 1)) == rows
         assert store.read(lambda t: t.measurements(key, 3)) == []
+        assert store.read(lambda t: t.count_measurements(key, 1)) == len(rows)
+        assert store.read(lambda t: t.count_measurements(key, 3)) == 0
 
     @pytest.mark.parametrize(
         "write",

@@ -130,7 +130,8 @@ def conditions(
         case Float() | Ordinal() | Int():
             low, high = numeric_range(parent)
             fractions = st.floats(0.0, 1.0)
-            ends = sorted(low + draw(fractions) * (high - low) for _ in range(2))
+            # Rounding may carry the sum past the end.
+            ends = sorted(min(high, low + draw(fractions) * (high - low)) for _ in range(2))
             return Between(parent.name, ends[0], ends[1])
         case Categorical(choices=choices):
             return Equals(

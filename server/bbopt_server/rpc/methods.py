@@ -17,6 +17,7 @@ from bbopt_server.rpc import reading, writing
 from bbopt_server.studies import Studies
 from bbopt_server.studies.asking import MAX_COUNT
 from bbopt_server.studies.creating import MAX_STUDIES
+from bbopt_server.studies.leasing import MAX_MEASUREMENTS
 from bbopt_server.studies.room import MAX_OPEN, MAX_TRIALS
 
 OPTIMIZATION = "bbopt.rpc.v1.OptimizationService"
@@ -30,6 +31,7 @@ LIMITS: Mapping[str, int] = {
     "batch_items": reading.MAX_BATCH,
     "held_per_heartbeat": reading.MAX_HELD,
     "page_size": reading.MAX_PAGE,
+    "measurements_per_trial": MAX_MEASUREMENTS,
 }
 
 
@@ -98,42 +100,50 @@ class Methods:
     # Studies -------------------------------------------------------------------------------
 
     async def _create_study(self, request: service_pb2.CreateStudyRequest, _: Rpc) -> bytes:
-        call = reading.call_of("CreateStudy", request, writing.study)
-        return await self._studies.create_study(reading.create_study(request), call)
+        command, call = reading.mutation(
+            "CreateStudy", request, reading.create_study, answer=writing.study
+        )
+        return await self._studies.create_study(command, call)
 
     async def _get_study(self, request: service_pb2.GetStudyRequest, _: Rpc) -> bytes:
         name = reading.study_name(request.name, "name")
         return writing.study(await self._studies.get_study(name)).SerializeToString()
 
     async def _list_studies(self, request: service_pb2.ListStudiesRequest, _: Rpc) -> bytes:
+        project, page_size = reading.list_studies(request)
         page = await self._studies.list_studies(
-            reading.project(request.parent),
-            page_size=reading.page_size(request.page_size),
+            project,
+            page_size=page_size,
             page_token=request.page_token,
             with_deleted=request.show_deleted,
         )
         return writing.studies(page).SerializeToString()
 
     async def _delete_study(self, request: service_pb2.DeleteStudyRequest, _: Rpc) -> bytes:
-        call = reading.call_of("DeleteStudy", request, writing.nothing)
-        return await self._studies.delete_study(reading.delete_study(request), call)
+        command, call = reading.mutation(
+            "DeleteStudy", request, reading.delete_study, answer=writing.nothing
+        )
+        return await self._studies.delete_study(command, call)
 
     # Ask and tell --------------------------------------------------------------------------
 
     async def _ask_trials(self, request: service_pb2.AskTrialsRequest, rpc: Rpc) -> bytes:
-        call = reading.call_of("AskTrials", request, writing.asked)
-        command = reading.ask(request)
+        command, call = reading.mutation(
+            "AskTrials", request, reading.ask, answer=writing.asked
+        )
         return await self._studies.ask(command, call, time_left_s=rpc.time_left_s)
 
     async def _tell_trials(self, request: service_pb2.TellTrialsRequest, _: Rpc) -> bytes:
-        call = reading.call_of("TellTrials", request, writing.told)
-        return await self._studies.tell(reading.tell(request), call)
+        command, call = reading.mutation(
+            "TellTrials", request, reading.tell, answer=writing.told
+        )
+        return await self._studies.tell(command, call)
 
     async def _tell_and_ask(self, request: service_pb2.TellAndAskRequest, rpc: Rpc) -> bytes:
         """Two calls under one id: repeated, the first is found done, the second continues."""
+        tell, ask = reading.tell_and_ask(request)
         tell_call = reading.call_of("TellAndAsk.tell", request, writing.told)
         ask_call = reading.call_of("TellAndAsk.ask", request, writing.asked)
-        tell, ask = reading.tell_and_ask(request)
         told = await self._studies.tell(tell, tell_call)
         reach("tell_and_ask.between")
         asked = await self._studies.ask(ask, ask_call, time_left_s=rpc.time_left_s)
@@ -145,22 +155,28 @@ class Methods:
     # Leases --------------------------------------------------------------------------------
 
     async def _report(self, request: service_pb2.ReportMeasurementsRequest, _: Rpc) -> bytes:
-        call = reading.call_of("ReportMeasurements", request, writing.reported)
-        return await self._studies.report(reading.report(request), call)
+        command, call = reading.mutation(
+            "ReportMeasurements", request, reading.report, answer=writing.reported
+        )
+        return await self._studies.report(command, call)
 
     async def _heartbeat(self, request: service_pb2.HeartbeatTrialsRequest, _: Rpc) -> bytes:
         orders = await self._studies.heartbeat(reading.heartbeat(request))
         return writing.directives(orders).SerializeToString()
 
     async def _release(self, request: service_pb2.ReleaseTrialsRequest, _: Rpc) -> bytes:
-        call = reading.call_of("ReleaseTrials", request, writing.released)
-        return await self._studies.release(reading.release(request), call)
+        command, call = reading.mutation(
+            "ReleaseTrials", request, reading.release, answer=writing.released
+        )
+        return await self._studies.release(command, call)
 
     # Trials --------------------------------------------------------------------------------
 
     async def _create_trial(self, request: service_pb2.CreateTrialRequest, _: Rpc) -> bytes:
-        call = reading.call_of("CreateTrial", request, writing.trial)
-        return await self._studies.create_trial(reading.create_trial(request), call)
+        command, call = reading.mutation(
+            "CreateTrial", request, reading.create_trial, answer=writing.trial
+        )
+        return await self._studies.create_trial(command, call)
 
     async def _get_trial(self, request: service_pb2.GetTrialRequest, _: Rpc) -> bytes:
         name = reading.trial_name(request.name, "name")
@@ -172,12 +188,16 @@ class Methods:
         return writing.trials(page).SerializeToString()
 
     async def _amend_trial(self, request: service_pb2.AmendTrialRequest, _: Rpc) -> bytes:
-        call = reading.call_of("AmendTrial", request, writing.trial)
-        return await self._studies.amend(reading.amend_trial(request), call)
+        command, call = reading.mutation(
+            "AmendTrial", request, reading.amend_trial, answer=writing.trial
+        )
+        return await self._studies.amend(command, call)
 
     async def _stop_trial(self, request: service_pb2.StopTrialRequest, _: Rpc) -> bytes:
-        call = reading.call_of("StopTrial", request, writing.trial)
-        return await self._studies.stop_trial(reading.stop_trial(request), call)
+        command, call = reading.mutation(
+            "StopTrial", request, reading.stop_trial, answer=writing.trial
+        )
+        return await self._studies.stop_trial(command, call)
 
     # Watching and insight ------------------------------------------------------------------
 

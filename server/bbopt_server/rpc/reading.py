@@ -1,7 +1,7 @@
 """Messages -> commands. Whatever is wrong with a request is said here, all at once."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar, assert_never
 
@@ -10,14 +10,24 @@ from google.protobuf.message import Message
 
 from bbopt.errors import InvalidError
 from bbopt.rpc.names import ProjectName, StudyName, TrialName, check_id
-from bbopt.rpc.space import parameters_from_message
+from bbopt.rpc.space import param_value_from_message
 from bbopt.rpc.study import study_spec_from_message
 from bbopt.rpc.times import duration_from_message
 from bbopt.rpc.trial import measurement_from_message, outcome_from_message
 from bbopt.rpc.v1 import insight_service_pb2, trial_pb2
 from bbopt.rpc.v1 import optimization_service_pb2 as service_pb2
 from bbopt.rpc.violations import Violations, within
-from bbopt.trial import Abandoned, Completed, Failed, Infeasible, Outcome, Stopped
+from bbopt.specs import lease_fault
+from bbopt.trial import (
+    Abandoned,
+    Completed,
+    Failed,
+    Infeasible,
+    Measurement,
+    Outcome,
+    Stopped,
+    Value,
+)
 from bbopt_server.studies.asking import MAX_COUNT
 from bbopt_server.studies.commands import (
     AmendTrial,
@@ -30,6 +40,7 @@ from bbopt_server.studies.commands import (
     Held,
     IfExists,
     ListTrials,
+    Misread,
     Release,
     Report,
     StopTrial,
@@ -39,6 +50,8 @@ from bbopt_server.studies.commands import (
 from bbopt_server.studies.idempotency import check_request_id
 
 A = TypeVar("A")
+C = TypeVar("C")
+M = TypeVar("M", bound="Mutation")
 N = TypeVar("N", bound=int)
 T = TypeVar("T")
 
@@ -50,7 +63,6 @@ DEFAULT_PAGE, MAX_PAGE = 100, 1000
 _MAX_TEXT = 1024
 _MAX_OUTCOME_TEXT = 4096
 _MAX_LABELS = 64
-_MAX_LEASE_S = 30 * 24 * 3600.0
 
 _IF_EXISTS = {
     service_pb2.CreateStudyRequest.IF_EXISTS_UNSPECIFIED: IfExists.FAIL,
@@ -73,17 +85,36 @@ class Mutation(Protocol):
     def SerializeToString(self, *, deterministic: bool = ...) -> bytes: ...  # noqa: D102
 
 
-def call_of(method: str, request: Mutation, encode: Callable[[A], Message]) -> Call[A]:
-    """Identify a mutation, and say how its answer becomes a message.
+def mutation(
+    method: str,
+    request: M,
+    read: Callable[[M], C],
+    *,
+    answer: Callable[[A], Message],
+) -> tuple[C, Call[A]]:
+    """Read a mutation: what it wants, and its identity with how its answer is written.
 
     Raises:
-        InvalidError: It has no usable request id.
+        InvalidError: Anything is wrong with it, its request id included.
     """
-    request_id = check_request_id(request.request_id)
+    violations = Violations()
+    with violations.within(""):
+        check_request_id(request.request_id)
+    with violations.within(""):
+        command = read(request)
+    violations.check()
+    return command, call_of(method, request, answer)
+
+
+def call_of(method: str, request: Mutation, answer: Callable[[A], Message]) -> Call[A]:
+    """Identify a mutation, and say how its answer becomes a message."""
     body = request.SerializeToString(deterministic=True)
     body_hash = hashlib.blake2b(body, digest_size=16).digest()
     return Call(
-        method, request_id, body_hash, lambda answer: encode(answer).SerializeToString()
+        method,
+        request.request_id,
+        body_hash,
+        lambda given: answer(given).SerializeToString(),
     )
 
 
@@ -93,23 +124,28 @@ def study_name(text: str, field: str) -> StudyName:
         return StudyName.parse(text)
 
 
-def project(text: str, field: str = "parent") -> str:
-    """Read the name of a project."""
-    with within(field):
-        return ProjectName.parse(text).project
-
-
 def trial_name(text: str, field: str) -> TrialName:
     """Read the full name of a trial."""
     with within(field):
         return TrialName.parse(text)
 
 
-def page_size(given: int) -> int:
+def _page_size(given: int) -> int:
     """Read the size of a page; 0 means the default."""
     if not 0 <= given <= MAX_PAGE:
-        raise InvalidError.of("page_size", f"must be in [0, {MAX_PAGE}], not {given}")
+        raise InvalidError.of("", f"must be in [0, {MAX_PAGE}], not {given}")
     return given or DEFAULT_PAGE
+
+
+def list_studies(request: service_pb2.ListStudiesRequest) -> tuple[str, int]:
+    """Read whose studies to list, and how many of them."""
+    violations = Violations()
+    with violations.within("parent"):
+        project = ProjectName.parse(request.parent).project
+    with violations.within("page_size"):
+        size = _page_size(request.page_size)
+    violations.check()
+    return project, size
 
 
 def create_study(request: service_pb2.CreateStudyRequest) -> CreateStudy:
@@ -125,11 +161,12 @@ def create_study(request: service_pb2.CreateStudyRequest) -> CreateStudy:
         labels = _labels(request.study.labels)
     with violations.within("if_exists"):
         if_exists = _known(request.if_exists, _IF_EXISTS)
-    if not request.study.HasField("spec"):
+    if request.study.HasField("spec"):
+        with violations.within("study.spec"):
+            spec = study_spec_from_message(request.study.spec)
+    else:
         violations.add("study.spec", "must be set")
     violations.check()
-    with within("study.spec"):
-        spec = study_spec_from_message(request.study.spec)
     return CreateStudy(
         name=StudyName(parent, study_id),
         spec=spec,
@@ -158,8 +195,9 @@ def ask(request: service_pb2.AskTrialsRequest) -> Ask:
         max_wait_s = _seconds(request, "max_wait")
     with violations.within("lease_duration"):
         lease_s = _seconds(request, "lease_duration")
-        if lease_s is not None and lease_s > _MAX_LEASE_S:
-            raise InvalidError.of("", "must be at most 30 days; 0 never expires")
+        fault = None if lease_s is None else lease_fault(lease_s)
+        if fault is not None:
+            raise InvalidError.of("", fault)
     with violations.within("degrade"):
         allows_fallback = _known(request.degrade, _ALLOWS_FALLBACK)
     violations.check()
@@ -175,11 +213,11 @@ def ask(request: service_pb2.AskTrialsRequest) -> Ask:
 
 def tell(request: service_pb2.TellTrialsRequest) -> Tell:
     """Read a batch of outcomes; what is wrong with one item stays with the item."""
-    study = study_name(request.parent, "parent")
-    if not 1 <= len(request.tells) <= MAX_BATCH:
-        raise InvalidError.of(
-            "tells", f"must have 1 to {MAX_BATCH} items, not {len(request.tells)}"
-        )
+    violations = Violations()
+    with violations.within("parent"):
+        study = StudyName.parse(request.parent)
+    _check_size(violations, "tells", len(request.tells))
+    violations.check()
     items = tuple(_tell_item(item, study) for item in request.tells)
     return Tell(study, items, request.atomic)
 
@@ -190,19 +228,19 @@ def _tell_item(item: service_pb2.Tell, study: StudyName) -> TellItem:
     number = 0
     with violations.within("trial"):
         number = TrialName.parse_within(item.trial, study).number
-    outcome: Outcome | InvalidError
-    try:
-        with violations.within("outcome"):
-            outcome = _outcome(item.outcome)
-        violations.check()
-    except InvalidError as error:
-        outcome = error
+    outcome: Outcome | Misread
+    with violations.within("outcome"):
+        outcome = _outcome(item.outcome)
+    if violations:
+        outcome = _misread_outcome(violations, item.outcome)
     return TellItem(item.trial, number, item.lease_token, outcome)
 
 
 def tell_and_ask(request: service_pb2.TellAndAskRequest) -> tuple[Tell, Ask]:
     """Read a batch of outcomes and what is asked for next, both of the same study."""
     violations = Violations()
+    with violations.within(""):
+        check_request_id(request.request_id)
     with violations.within("tell"):
         told = tell(request.tell)
     with violations.within("ask"):
@@ -215,31 +253,41 @@ def tell_and_ask(request: service_pb2.TellAndAskRequest) -> tuple[Tell, Ask]:
 
 def heartbeat(request: service_pb2.HeartbeatTrialsRequest) -> Heartbeat:
     """Read which trials a worker believes to hold."""
-    study = study_name(request.parent, "parent")
-    return Heartbeat(study, _held(request.held, study, MAX_HELD))
+    violations = Violations()
+    with violations.within(""):
+        study, held = _held(request.parent, request.held, MAX_HELD)
+    with violations.within("worker_id"):
+        _line(request.worker_id)
+    violations.check()
+    return Heartbeat(study, held)
 
 
 def release(request: service_pb2.ReleaseTrialsRequest) -> Release:
     """Read which trials a worker hands back."""
-    study = study_name(request.parent, "parent")
-    with within("reason"):
+    violations = Violations()
+    with violations.within(""):
+        study, held = _held(request.parent, request.held, MAX_BATCH)
+    with violations.within("reason"):
         reason = _text(request.reason)
-    return Release(study, _held(request.held, study, MAX_BATCH), reason)
+    violations.check()
+    return Release(study, held, reason)
 
 
 def _held(
-    items: Iterable[service_pb2.HeartbeatTrialsRequest.Held], study: StudyName, limit: int
-) -> tuple[Held, ...]:
+    parent: str, items: Sequence[service_pb2.HeartbeatTrialsRequest.Held], limit: int
+) -> tuple[StudyName, tuple[Held, ...]]:
+    with within("parent"):
+        study = StudyName.parse(parent)
     violations = Violations()
+    if len(items) > limit:
+        violations.add("held", f"must have at most {limit} items, not {len(items)}")
     held = []
-    for position, item in enumerate(items):
+    for position, item in enumerate(items[:limit]):
         with violations.within(f"held[{position}].trial"):
             number = TrialName.parse_within(item.trial, study).number
             held.append(Held(item.trial, number, item.lease_token))
     violations.check()
-    if len(held) > limit:
-        raise InvalidError.of("held", f"must have at most {limit} items, not {len(held)}")
-    return tuple(held)
+    return study, tuple(held)
 
 
 def report(request: service_pb2.ReportMeasurementsRequest) -> Report:
@@ -247,36 +295,42 @@ def report(request: service_pb2.ReportMeasurementsRequest) -> Report:
     violations = Violations()
     with violations.within("trial"):
         name = TrialName.parse(request.trial)
-    if not 1 <= len(request.measurements) <= MAX_BATCH:
-        violations.add(
-            "measurements", f"must have 1 to {MAX_BATCH} items, not {len(request.measurements)}"
-        )
+    _check_size(violations, "measurements", len(request.measurements))
     violations.check()
-    measurements = violations.each(
-        "measurements", measurement_from_message, request.measurements
+    measurements = tuple(
+        _reported(f"measurements[{position}]", each)
+        for position, each in enumerate(request.measurements)
     )
-    for position, message in enumerate(request.measurements):
-        if not message.HasField("step"):
-            violations.add(f"measurements[{position}].step", "must be set: it is the key")
-    violations.check()
     return Report(name.parent, name.number, request.lease_token, measurements)
 
 
-def create_trial(request: service_pb2.CreateTrialRequest) -> CreateTrial:
-    """Read a point, and its outcome if it has one already."""
+def _reported(path: str, message: trial_pb2.Measurement) -> Measurement | Misread:
     violations = Violations()
-    with violations.within("parent"):
-        study = StudyName.parse(request.parent)
-    with violations.within("parameters"):
-        parameters = parameters_from_message(request.parameters)
-    outcome: Outcome | None = None
+    with violations.within(path):
+        measurement = measurement_from_message(message)
+    if not message.HasField("step"):
+        violations.add(f"{path}.step", "must be set: it is the key")
+    return _misread(violations, path, message) if violations else measurement
+
+
+def create_trial(request: service_pb2.CreateTrialRequest) -> CreateTrial:
+    """Read a point, and its outcome if it has one already.
+
+    What is wrong with these is kept, for the study to say together with what it finds itself.
+    """
+    study = study_name(request.parent, "parent")
+    violations = Violations()
+    parameters = {}
+    for name in sorted(request.parameters):
+        with violations.within(f"parameters[{name}]"):
+            parameters[name] = param_value_from_message(request.parameters[name])
+    outcome: Outcome | Misread | None = None
     if request.HasField("outcome"):
-        with violations.within("outcome"):
-            outcome = _outcome(request.outcome)
+        outcome = _outcome_or_misread(request.outcome)
+    labels: dict[str, str] = {}
     with violations.within("labels"):
         labels = _labels(request.labels)
-    violations.check()
-    return CreateTrial(study, parameters, outcome, labels)
+    return CreateTrial(study, parameters, outcome, labels, violations.as_tuple())
 
 
 def list_trials(request: service_pb2.ListTrialsRequest) -> ListTrials:
@@ -284,8 +338,8 @@ def list_trials(request: service_pb2.ListTrialsRequest) -> ListTrials:
     violations = Violations()
     with violations.within("parent"):
         study = StudyName.parse(request.parent)
-    with violations.within(""):
-        size = page_size(request.page_size)
+    with violations.within("page_size"):
+        size = _page_size(request.page_size)
     if request.since_revision < 0:
         violations.add("since_revision", "must not be negative")
     states = violations.each("states", _trial_state, request.states)
@@ -305,41 +359,55 @@ def amend_trial(request: service_pb2.AmendTrialRequest) -> AmendTrial:
     violations = Violations()
     with violations.within("name"):
         name = TrialName.parse(request.name)
-    with violations.within("outcome"):
-        outcome = _outcome(request.outcome)
     with violations.within("reason"):
         reason = _text(request.reason)
+    outcome = _outcome_or_misread(request.outcome)
+    if violations and isinstance(outcome, Misread):
+        violations.extend(outcome.faults)
     violations.check()
     return AmendTrial(name.parent, name.number, outcome, reason)
 
 
 def stop_trial(request: service_pb2.StopTrialRequest) -> StopTrial:
     """Read which trial to stop."""
-    name = trial_name(request.name, "name")
-    with within("reason"):
-        return StopTrial(name.parent, name.number, _text(request.reason))
+    violations = Violations()
+    with violations.within("name"):
+        name = TrialName.parse(request.name)
+    with violations.within("reason"):
+        reason = _text(request.reason)
+    violations.check()
+    return StopTrial(name.parent, name.number, reason)
 
 
 def predict(
     request: insight_service_pb2.PredictRequest,
 ) -> tuple[StudyName, tuple[insight_service_pb2.Point, ...]]:
     """Read where to predict."""
-    study = study_name(request.name, "name")
-    if not 1 <= len(request.points) <= MAX_BATCH:
-        raise InvalidError.of(
-            "points", f"must have 1 to {MAX_BATCH} items, not {len(request.points)}"
-        )
+    violations = Violations()
+    with violations.within("name"):
+        study = StudyName.parse(request.name)
+    _check_size(violations, "points", len(request.points))
+    violations.check()
     return study, tuple(request.points)
 
 
 def watch(request: service_pb2.WatchStudyRequest) -> tuple[StudyName, int]:
     """Read which study to watch, and from where on."""
+    violations = Violations()
+    with violations.within("name"):
+        study = StudyName.parse(request.name)
     if request.since_revision < 0:
-        raise InvalidError.of("since_revision", "must not be negative")
-    return study_name(request.name, "name"), request.since_revision
+        violations.add("since_revision", "must not be negative")
+    violations.check()
+    return study, request.since_revision
 
 
 # Small parts -------------------------------------------------------------------------------
+
+
+def _check_size(violations: Violations, field: str, n_items: int) -> None:
+    if not 1 <= n_items <= MAX_BATCH:
+        violations.add(field, f"must have 1 to {MAX_BATCH} items, not {n_items}")
 
 
 def _known(number: N, table: Mapping[N, T]) -> T:
@@ -378,6 +446,46 @@ def _outcome(message: trial_pb2.Outcome) -> Outcome:
             return replace(outcome, message=tidy)
         case _:
             assert_never(outcome)
+
+
+def _outcome_or_misread(message: trial_pb2.Outcome) -> Outcome | Misread:
+    violations = Violations()
+    outcome: Outcome | Misread
+    with violations.within("outcome"):
+        outcome = _outcome(message)
+    return _misread_outcome(violations, message) if violations else outcome
+
+
+def _misread_outcome(violations: Violations, message: trial_pb2.Outcome) -> Misread:
+    match message.WhichOneof("kind"):
+        case "completed":
+            path = "outcome.completed"
+            return _misread(violations, path, message.completed, is_partial=False)
+        case "stopped":
+            return _misread(violations, "outcome.stopped", message.stopped)
+        case "infeasible":
+            path = "outcome.infeasible.partial"
+            return _misread(violations, path, message.infeasible.partial)
+        case "failed":
+            path = "outcome.failed.partial"
+            return _misread(violations, path, message.failed.partial)
+        case _:
+            return Misread(violations.as_tuple())
+
+
+def _misread(
+    violations: Violations,
+    path: str,
+    message: trial_pb2.Measurement,
+    *,
+    is_partial: bool = True,
+) -> Misread:
+    """Keep the numbers too, so that the study can say what else is wrong with them."""
+    metrics = {
+        name: Value(value.value, value.sd if value.HasField("sd") else None)
+        for name, value in message.metrics.items()
+    }
+    return Misread(violations.as_tuple(), path, metrics, is_partial)
 
 
 def _line(text: str) -> str:

@@ -213,6 +213,10 @@ class MemoryTransaction:
         found = self._tables.measurements.between((study_key, trial), (study_key, trial + 1))
         return list(found)
 
+    def count_measurements(self, study_key: int, trial: int) -> int:
+        """See ``Transaction``."""
+        return len(self.measurements(study_key, trial))
+
     # Answered requests
 
     def response(self, project: str, method: str, request_id: str) -> ResponseRow | None:

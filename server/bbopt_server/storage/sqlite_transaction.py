@@ -63,6 +63,7 @@ ON CONFLICT (study_key, trial, step) DO UPDATE SET payload = excluded.payload"""
 _SELECT_MEASUREMENTS = """
 SELECT study_key, trial, step, payload FROM measurement
 WHERE study_key = ? AND trial = ? ORDER BY step"""
+_COUNT_MEASUREMENTS = "SELECT count(*) FROM measurement WHERE study_key = ? AND trial = ?"
 
 _SELECT_RESPONSE = """
 SELECT project, method, request_id, body_hash, response, at FROM response
@@ -206,6 +207,11 @@ class SqliteTransaction:
         """See ``Transaction``."""
         found = self._connection.execute(_SELECT_MEASUREMENTS, (study_key, trial))
         return [MeasurementRow(*each) for each in found]
+
+    def count_measurements(self, study_key: int, trial: int) -> int:
+        """See ``Transaction``."""
+        found = self._connection.execute(_COUNT_MEASUREMENTS, (study_key, trial)).fetchone()
+        return int(found[0])
 
     # Answered requests
 

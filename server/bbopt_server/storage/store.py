@@ -223,6 +223,10 @@ class Transaction(Protocol):
         """List the intermediate reports of a trial in order of step."""
         ...
 
+    def count_measurements(self, study_key: int, trial: int) -> int:
+        """Count the intermediate reports of a trial: its different steps."""
+        ...
+
     def response(self, project: str, method: str, request_id: str) -> ResponseRow | None:
         """Return the stored answer to a request."""
         ...

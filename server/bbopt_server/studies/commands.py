@@ -2,14 +2,15 @@
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from bbopt.errors import InvalidError
+from bbopt.errors import Violation
+from bbopt.problem import Problem
 from bbopt.rpc.names import StudyName
 from bbopt.space import ParamValue
 from bbopt.specs import StudySpec
-from bbopt.trial import Measurement, Outcome
+from bbopt.trial import Measurement, Outcome, Value
 
 A = TypeVar("A")
 
@@ -75,6 +76,26 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Misread:
+    """A message of measured numbers that is wrong whatever the study; with the numbers, since
+    the study may find more.
+    """
+
+    faults: tuple[Violation, ...]
+    path: str = ""
+    """Where the numbers are, e.g. ``outcome.completed``."""
+    metrics: Mapping[str, Value] = field(default_factory=dict)
+    is_partial: bool = True
+
+    def all_faults(self, problem: Problem) -> list[Violation]:
+        """List what is wrong by itself, then what the problem says; each field once."""
+        named = {each.field for each in self.faults}
+        more = problem.check_result(self.metrics, partial=self.is_partial)
+        found = [Violation(f"{self.path}.{each.field}", each.message) for each in more]
+        return [*self.faults, *(each for each in found if each.field not in named)]
+
+
+@dataclass(frozen=True, slots=True)
 class TellItem:
     """The final outcome of one trial, or what was wrong with the message that held it."""
 
@@ -83,7 +104,7 @@ class TellItem:
     number: int
     """0 where the name could not be read."""
     lease_token: str
-    outcome: Outcome | InvalidError
+    outcome: Outcome | Misread
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +149,17 @@ class Report:
     study: StudyName
     number: int
     lease_token: str
-    measurements: tuple[Measurement, ...]
+    measurements: tuple[Measurement | Misread, ...]
+
+    @property
+    def faults(self) -> list[Violation]:
+        """What is wrong whatever the study."""
+        return [
+            fault
+            for each in self.measurements
+            if isinstance(each, Misread)
+            for fault in each.faults
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +168,16 @@ class CreateTrial:
 
     study: StudyName
     parameters: Mapping[str, ParamValue]
-    outcome: Outcome | None
+    outcome: Outcome | Misread | None
     labels: Mapping[str, str]
+    faults: tuple[Violation, ...] = ()
+    """What is wrong with the rest whatever the study; such parameters are left out."""
+
+    @property
+    def all_faults(self) -> tuple[Violation, ...]:
+        """What is wrong whatever the study."""
+        misread = self.outcome.faults if isinstance(self.outcome, Misread) else ()
+        return (*self.faults, *misread)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +186,7 @@ class AmendTrial:
 
     study: StudyName
     number: int
-    outcome: Outcome
+    outcome: Outcome | Misread
     reason: str
 
 

@@ -7,14 +7,21 @@ cannot jump. So a restart can lose no lease: it gives every live one a full new 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from bbopt.errors import BboptError, InvalidError, LeaseLostError, TrialFinishedError
+from bbopt.errors import (
+    BboptError,
+    ExhaustedError,
+    InvalidError,
+    LeaseLostError,
+    TrialFinishedError,
+    Violation,
+)
 from bbopt.problem import Problem
 from bbopt.specs import AshaSpec
 from bbopt.stopping import reason_to_stop
 from bbopt.trial import Failed, Leased, Measurement, Reported, StopRequested
 from bbopt_server.storage.store import MeasurementRow, Transaction, TrialRow
 from bbopt_server.studies.answers import Action, Directive, ItemResult, ReportAnswer
-from bbopt_server.studies.commands import Heartbeat, Held, Release, Report
+from bbopt_server.studies.commands import Heartbeat, Held, Misread, Release, Report
 from bbopt_server.studies.ledger import (
     HELD,
     LEASE_EXPIRED,
@@ -27,6 +34,8 @@ from bbopt_server.studies.ledger import (
 from bbopt_server.studies.records import measurement_to_bytes
 from bbopt_server.studies.telling import finish, requeue
 
+MAX_MEASUREMENTS = 10_000
+"""Intermediate measurements of one trial."""
 _PAGE = 500
 
 
@@ -218,11 +227,12 @@ def report(ledger: Ledger, command: Report) -> tuple[ReportAnswer, TrialRow]:
     Raises:
         LeaseLostError: Somebody else holds the trial now, or nobody.
         InvalidError: A measurement does not fit the problem.
+        ExhaustedError: With these the trial has too many; none of them must remain.
     """
     row = find_trial(ledger.tx, ledger.row, command.number)
     check_token(row, command.lease_token)
-    _check_reported(ledger.spec.problem, command.measurements)
-    for measurement in command.measurements:
+    measurements = checked_reports(ledger.spec.problem, command)
+    for measurement in measurements:
         if measurement.step is None:
             raise InvalidError.of("measurements", "every one needs a step")
         revision = ledger.append(Reported(row.number, measurement), row.number)
@@ -231,7 +241,8 @@ def report(ledger: Ledger, command: Report) -> tuple[ReportAnswer, TrialRow]:
         ledger.tx.put_measurement(
             MeasurementRow(ledger.row.key, row.number, measurement.step, payload)
         )
-    row = _judged(ledger, row, command.measurements)
+    _check_number_of_steps(ledger, row)
+    row = _judged(ledger, row, measurements)
     ledger.tx.update_trial(row)
     ledger.save()
     should_stop = row.state == "STOPPING"
@@ -256,16 +267,32 @@ def order_to_stop(ledger: Ledger, row: TrialRow, reason: str) -> TrialRow:
     return replace(row, state="STOPPING", state_message=reason, revision=revision)
 
 
-def _check_reported(problem: Problem, measurements: Iterable[Measurement]) -> None:
-    """Check what was measured on the way; metrics may be missing.
+def checked_reports(problem: Problem, command: Report) -> list[Measurement]:
+    """Check what was measured on the way, and return it; metrics may be missing.
 
     Raises:
         InvalidError: Listing every fault.
     """
-    faults = [
-        replace(fault, field=f"measurements[{position}].{fault.field}")
-        for position, measurement in enumerate(measurements)
-        for fault in problem.check_result(measurement.metrics, partial=True)
-    ]
+    read: list[Measurement] = []
+    faults: list[Violation] = []
+    for position, each in enumerate(command.measurements):
+        if isinstance(each, Misread):
+            faults += each.all_faults(problem)
+            continue
+        read.append(each)
+        faults += [
+            replace(fault, field=f"measurements[{position}].{fault.field}")
+            for fault in problem.check_result(each.metrics, partial=True)
+        ]
     if faults:
         raise InvalidError(faults)
+    return read
+
+
+def _check_number_of_steps(ledger: Ledger, row: TrialRow) -> None:
+    if ledger.tx.count_measurements(ledger.row.key, row.number) > MAX_MEASUREMENTS:
+        raise ExhaustedError(
+            f"trial {row.number} would have more than {MAX_MEASUREMENTS} intermediate "
+            "measurements, the most that it can have",
+            retry_after_s=60.0,
+        )

@@ -85,7 +85,7 @@ class Ledger:
         self, tx: Transaction, row: StudyRow, outside: Outside, effects: Effects
     ) -> None:
         self.tx = tx
-        self.row = row
+        self.row = self._written = row
         self.at = outside.wall()
         self.outside = outside
         self.effects = effects
@@ -154,7 +154,11 @@ class Ledger:
         self.effects.freed.append((self.row.key, number))
 
     def save(self) -> None:
-        """Write the study's row."""
-        self.row = replace(self.row, updated_at=self.at)
+        """Write the study's row if it changed: what was refused leaves no trace, not even of
+        its time.
+        """
+        if self.row is self._written:
+            return
+        self.row = self._written = replace(self.row, updated_at=self.at)
         reach("ledger.before_save")
         self.tx.update_study(self.row)

@@ -6,17 +6,21 @@ the bytes of its answer, because those are what is stored for when the call is r
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 from bbopt.errors import (
     InvalidError,
+    NotFoundError,
     NumericalError,
     PreconditionError,
     RetryableError,
     UnavailableError,
     UnsupportedError,
+    Violation,
 )
+from bbopt.problem import Problem
 from bbopt.rpc.names import StudyName
 from bbopt.rpc.space import point_from_message
 from bbopt.rpc.v1 import insight_service_pb2
@@ -55,6 +59,7 @@ from bbopt_server.studies.commands import (
     DeleteStudy,
     Heartbeat,
     ListTrials,
+    Misread,
     Release,
     Report,
     StopTrial,
@@ -209,6 +214,11 @@ class Studies:
 
     async def amend(self, command: AmendTrial, call: Call[TrialView]) -> bytes:
         """Correct a final outcome."""
+        outcome = command.outcome
+        if isinstance(outcome, Misread):
+            await self._refuse(
+                command.study, outcome.faults, lambda p: telling.check_outcome(p, outcome)
+            )
         return await self._committer.on_trial(
             command.study, call, lambda ledger: telling.amend(ledger, command)
         )
@@ -217,6 +227,10 @@ class Studies:
 
     async def report(self, command: Report, call: Call[ReportAnswer]) -> bytes:
         """Record intermediate measurements; the lease gets a new term."""
+        if known := command.faults:
+            await self._refuse(
+                command.study, known, lambda p: leasing.checked_reports(p, command)
+            )
 
         def work(ledger: Ledger) -> ReportAnswer:
             answer, row = leasing.report(ledger, command)
@@ -251,9 +265,33 @@ class Studies:
 
     async def create_trial(self, command: CreateTrial, call: Call[TrialView]) -> bytes:
         """Enqueue a point, or record a finished observation."""
+        if known := command.all_faults:
+            await self._refuse(
+                command.study, known, lambda p: trials.checked_outcome(p, command)
+            )
         return await self._committer.on_trial(
             command.study, call, lambda ledger: trials.create_trial(ledger, command)
         )
+
+    async def _refuse(
+        self,
+        name: StudyName,
+        known: Sequence[Violation],
+        check: Callable[[Problem], object],
+    ) -> NoReturn:
+        """Refuse what is wrong whatever the study, with all that the study finds wrong too.
+
+        Args:
+            name: The study, which may not be there.
+            known: What is wrong in any case.
+            check: Raises all of it, given the study's problem.
+        """
+        try:
+            study = (await self.get_study(name)).row
+        except NotFoundError:
+            raise InvalidError(known) from None
+        check(self._outside.specs.spec_of(study).problem)
+        raise InvalidError(known)
 
     async def stop_trial(self, command: StopTrial, call: Call[TrialView]) -> bytes:
         """Ask for an early end of a trial."""

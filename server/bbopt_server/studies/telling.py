@@ -26,7 +26,7 @@ from bbopt.trial import (
 from bbopt_server.crash_points import reach
 from bbopt_server.storage.store import TrialRow
 from bbopt_server.studies.answers import ItemResult, TellAnswer
-from bbopt_server.studies.commands import AmendTrial, Tell, TellItem
+from bbopt_server.studies.commands import AmendTrial, Misread, Tell, TellItem
 from bbopt_server.studies.ledger import LEASE_EXPIRED, OPEN, Ledger, find_trial
 from bbopt_server.studies.records import outcome_to_bytes
 
@@ -65,8 +65,8 @@ def _all_refused(results: tuple[ItemResult, ...]) -> tuple[ItemResult, ...]:
 def _tell_item(ledger: Ledger, item: TellItem) -> ItemResult:
     state = ""
     try:
-        if isinstance(item.outcome, InvalidError):
-            raise item.outcome
+        if isinstance(item.outcome, Misread):
+            raise InvalidError(item.outcome.all_faults(ledger.spec.problem))
         row = find_trial(ledger.tx, ledger.row, item.number)
         state = row.state
         check_outcome(ledger.spec.problem, item.outcome)
@@ -77,14 +77,16 @@ def _tell_item(ledger: Ledger, item: TellItem) -> ItemResult:
         return ItemResult(item.trial, state=state, error=error)
 
 
-def check_outcome(problem: Problem, outcome: Outcome) -> None:
-    """Check what an outcome measured against the metrics of the problem.
+def check_outcome(problem: Problem, outcome: Outcome | Misread) -> Outcome:
+    """Check what an outcome measured against the metrics of the problem, and return it.
 
     Raises:
         InvalidError: Listing every fault, fields as on the wire.
     """
     measurement: Measurement | None
     match outcome:
+        case Misread():
+            raise InvalidError(outcome.all_faults(problem))
         case Completed(measurement):
             kind, is_partial = "completed", False
         case Stopped(measurement):
@@ -94,17 +96,18 @@ def check_outcome(problem: Problem, outcome: Outcome) -> None:
         case Failed(measurement=measurement):
             kind, is_partial = "failed.partial", True
         case Abandoned():
-            return
+            return outcome
         case _:
             assert_never(outcome)
     if measurement is None:
-        return
+        return outcome
     faults = problem.check_result(measurement.metrics, partial=is_partial)
     if faults:
         prefix = f"outcome.{kind}"
         raise InvalidError(
             [replace(fault, field=f"{prefix}.{fault.field}") for fault in faults]
         )
+    return outcome
 
 
 def _record(ledger: Ledger, row: TrialRow, outcome: Outcome, *, lease_token: str) -> ItemResult:
@@ -217,12 +220,12 @@ def amend(ledger: Ledger, command: AmendTrial) -> TrialRow:
     row = find_trial(ledger.tx, ledger.row, command.number)
     if row.state in OPEN:
         raise PreconditionError(f"trial {row.number} is {row.state}: tell its first result")
-    check_outcome(ledger.spec.problem, command.outcome)
+    outcome = check_outcome(ledger.spec.problem, command.outcome)
     ledger.add_cost(row, sign=-1.0)
-    event = Amended(row.number, command.outcome, command.reason)
+    event = Amended(row.number, outcome, command.reason)
     revision = ledger.append(event, row.number)
     amended = replace(
-        with_outcome(ledger.spec.problem, row, command.outcome),
+        with_outcome(ledger.spec.problem, row, outcome),
         amendments=row.amendments + 1,
         revision=revision,
     )

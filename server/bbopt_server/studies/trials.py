@@ -6,8 +6,10 @@ import json
 from dataclasses import replace
 
 from bbopt.errors import InvalidError, PreconditionError, StudyNotActiveError
+from bbopt.problem import Problem
+from bbopt.rpc.paths import on_point
 from bbopt.stopping import full_stage, initial_stage
-from bbopt.trial import Abandoned, Enqueued, NewTrial, Provenance
+from bbopt.trial import Abandoned, Enqueued, NewTrial, Outcome, Provenance
 from bbopt_server.storage.store import StudyRow, Transaction, TrialRow
 from bbopt_server.studies.answers import TrialPage, TrialView
 from bbopt_server.studies.commands import CreateTrial, ListTrials, StopTrial
@@ -32,17 +34,12 @@ def create_trial(ledger: Ledger, command: CreateTrial) -> TrialRow:
     if study.state not in accepted:
         raise StudyNotActiveError(f"study {study.study_id} is {study.state}")
     check_limits(study, room_of(ledger.tx, study, ledger.spec))
-    space = ledger.spec.problem.space
-    faults = space.check(command.parameters)
-    if faults:
-        raise InvalidError(faults)
-    if command.outcome is not None:
-        check_outcome(ledger.spec.problem, command.outcome)
-    provenance = Provenance("enqueued", data_revision=study.revision)
-    point = space.canonical(command.parameters)
     problem = ledger.spec.problem
+    outcome = checked_outcome(problem, command)
+    provenance = Provenance("enqueued", data_revision=study.revision)
+    point = problem.space.canonical(command.parameters)
     stage = initial_stage(problem, ledger.spec.strategy)
-    if command.outcome is not None:
+    if outcome is not None:
         stage = full_stage(problem)
     trial = NewTrial(study.n_trials + 1, point, provenance, stage)
     ledger.row = replace(study, n_trials=trial.number)
@@ -51,11 +48,32 @@ def create_trial(ledger: Ledger, command: CreateTrial) -> TrialRow:
         new_row(ledger, trial, revision), labels=trial_labels_to_bytes(command.labels)
     )
     ledger.tx.insert_trial(row)
-    if command.outcome is not None:
-        finish(ledger, row, command.outcome)
+    if outcome is not None:
+        finish(ledger, row, outcome)
         ledger.complete_if_spent()
     ledger.save()
     return find_trial(ledger.tx, ledger.row, trial.number)
+
+
+def checked_outcome(problem: Problem, command: CreateTrial) -> Outcome | None:
+    """Check a point and its outcome, and return the outcome.
+
+    Raises:
+        InvalidError: Listing every fault of both.
+    """
+    faults = list(command.faults)
+    named = {each.field for each in faults}
+    of_point = on_point(problem.space.check(command.parameters))
+    faults += [each for each in of_point if each.field not in named]
+    outcome: Outcome | None = None
+    if command.outcome is not None:
+        try:
+            outcome = check_outcome(problem, command.outcome)
+        except InvalidError as error:
+            faults += error.violations
+    if faults:
+        raise InvalidError(faults)
+    return outcome
 
 
 def stop(ledger: Ledger, command: StopTrial) -> TrialRow:

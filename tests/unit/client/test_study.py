@@ -135,6 +135,32 @@ def test_a_wrong_definition_is_refused_before_it_is_sent(
     assert service.calls == []
 
 
+def test_everything_that_is_wrong_with_a_definition_is_said_at_once(client: Client) -> None:
+    with pytest.raises(SpecError) as caught:
+        client.create_study(
+            "s",
+            space=[Float("x", 1, 0), Float("y", 0, 1)],
+            objective="loss <= 3",
+            constraints=["a ~ 1", "b <= 2", "c ~ 3"],
+            metrics=["?"],
+            trials=0,
+            strategy="gpp",
+            seed=-1,
+            lease_s=1e11,
+        )
+    assert [each.field for each in caught.value.violations] == [
+        "parameters[x].low",
+        "objective",
+        "constraints[0]",
+        "constraints[2]",
+        "strategy",
+        "lease_s",
+        "seed",
+        "metrics[4].name",
+        "budget.trials",
+    ]
+
+
 def test_a_fractional_seed_is_a_type_error(client: Client) -> None:
     with pytest.raises(TypeError, match="integer"):
         client.create_study("s", space=[Float("x", 0, 1)], objective="a", seed=1.5)  # type: ignore[arg-type]

@@ -107,7 +107,8 @@ strategies: st.SearchStrategy[StrategySpec] = st.one_of(
     st.builds(GPSpec, st.none() | st.integers(1, 1000), qualities),
     st.builds(AshaSpec, st.sampled_from(Promotion)),
 )
-lease_policies = st.builds(LeasePolicy, seconds, st.integers(1, 100))
+terms = st.integers(0, 30 * 24 * 3600 * 10**9).map(lambda nanos: nanos / 10**9)
+lease_policies = st.builds(LeasePolicy, terms, st.integers(1, 100))
 
 
 study_specs = st.builds(

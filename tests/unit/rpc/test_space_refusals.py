@@ -132,11 +132,13 @@ def test_the_position_of_a_faulty_parameter_is_in_its_path() -> None:
     assert [each.field for each in caught.value.violations] == ["parameters[1].domain"]
 
 
-def test_what_the_domain_refuses_is_reported_in_its_words() -> None:
+def test_what_the_domain_refuses_is_reported_under_the_fields_of_the_message() -> None:
     wrong = ParameterSpec(id="x", double_domain=study_pb2.DoubleDomain(min=2.0, max=1.0))
     with pytest.raises(SpecError) as caught:
         space.space_from_message([wrong], [])
-    assert [each.field for each in caught.value.violations] == ["parameters[x].low"]
+    assert [each.field for each in caught.value.violations] == [
+        "parameters[0].double_domain.min"
+    ]
 
 
 # Values and points -------------------------------------------------------------------------

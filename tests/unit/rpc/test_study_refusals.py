@@ -61,6 +61,43 @@ def test_settings_of_a_strategy_are_checked() -> None:
     assert fields_refused(spec) == ["strategy.gp.quality", "strategy.gp.n_initial"]
 
 
+def test_what_can_be_read_is_checked_although_other_parts_cannot() -> None:
+    spec = message()
+    spec.parameters[0].double_domain.min = 2.0
+    spec.parameters.add(id="unset")
+    spec.parameters[1].active_if.between.parent = "x"
+    hanging = spec.parameters.add(id="z", bool_domain=study_pb2.BoolDomain())
+    hanging.active_if.equals.parent = "unset"  # Not blamed for what its parent lacks.
+    hanging.active_if.equals.values.add(bool_value=True)
+    spec.parameter_constraints.add()
+    spec.parameter_constraints.add().linear.coefficients["nobody"] = 1.0
+    spec.metrics.add(id="m", kind=99)
+    spec.budget.max_cost = 3.0  # Perhaps m is the cost.
+    spec.fidelity.high = 1
+    assert fields_refused(spec) == [
+        "parameters[1].domain",
+        "parameter_constraints[0]",
+        "parameters[0].double_domain.min",
+        "parameter_constraints[1].linear.coefficients[nobody]",
+        "parameter_constraints[1].linear.lower",
+        "metrics[1].kind",
+        "fidelity.id",
+        "fidelity.low",
+    ]
+
+
+def test_a_lease_lasts_thirty_days_at_most() -> None:
+    spec = message()
+    spec.lease.duration.seconds = 30 * 24 * 3600
+    assert study.study_spec_from_message(spec).lease.duration_s == 30 * 24 * 3600
+    spec.lease.duration.nanos = 1
+    assert fields_refused(spec) == ["lease.duration"]
+    with pytest.raises(SpecError) as caught:
+        LeasePolicy(float("nan"), 0)
+    fields = [each.field for each in caught.value.violations]
+    assert fields == ["duration_s", "max_attempts"]
+
+
 def test_zero_seconds_is_a_lease_for_ever_and_unset_is_the_default() -> None:
     for_ever = study_pb2.LeasePolicy(duration=Duration())
     assert study.lease_policy_from_message(for_ever).duration_s == 0.0

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bbopt.errors import InvalidError, LeaseLostError
+from bbopt.errors import ExhaustedError, InvalidError, LeaseLostError
 from bbopt.rpc.v1 import optimization_service_pb2 as pb
 from bbopt.rpc.v1 import trial_pb2
 from tests.unit.server.service import (
@@ -185,6 +185,23 @@ async def test_reports_are_kept_by_step_and_give_the_lease_a_new_term() -> None:
     assert stored.state == Trial.STATE_ACTIVE
     losses = {each.step: each.metrics["loss"].value for each in stored.measurements}
     assert losses == {1: 2.0, 2: 7.0}
+
+
+@asynchronous
+async def test_a_trial_has_at_most_ten_thousand_steps() -> None:
+    service = Service()
+    await service.create(quadratic())
+    trial = (await service.ask()).trials[0]
+    for start in range(0, 10_000, 1000):
+        await report(service, trial, *range(start, start + 1000))
+    await report(service, trial, 7, loss=5.0)  # Again: no step more.
+    before = (await service.study()).revision
+    with refused(ExhaustedError):
+        await report(service, trial, 3, 10_000, loss=9.0)
+    stored = await service.trial(1)
+    assert len(stored.measurements) == 10_000
+    assert stored.measurements[3].metrics["loss"].value == 4.0
+    assert (await service.study()).revision == before
 
 
 @asynchronous

@@ -1,7 +1,7 @@
 """Takes the entries of a map one by one: wrong kinds and unknown keys become faults."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bbopt.space import ParamValue
@@ -27,12 +27,25 @@ class Fields:
         for key, place in self.node.key_places.items():
             self.faults.mark(self.path_of(key), place)
 
-    def refuse_unknown(self, known: Iterable[str], *, what: str = "key") -> None:
-        """Note every key that means nothing here, with the nearest that does."""
+    def refuse_unknown(
+        self,
+        known: Iterable[str],
+        *,
+        what: str = "key",
+        instead: Mapping[str, str] | None = None,
+    ) -> None:
+        """Note every key that means nothing here, with the nearest that does.
+
+        Args:
+            known: The keys that mean something.
+            what: What a key is called here.
+            instead: What is meant by keys that do not look like it.
+        """
         names = sorted(known)
         for key, place in self.node.key_places.items():
             if key not in names:
-                near = difflib.get_close_matches(key, names, n=1)
+                meant = (instead or {}).get(key)
+                near = [meant] if meant else difflib.get_close_matches(key, names, n=1)
                 hint = (
                     f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
                 )

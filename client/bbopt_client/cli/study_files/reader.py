@@ -67,6 +67,9 @@ _KEYS = (
 )
 
 
+_INSTEAD = {"trials": "budget", "space": "parameters", "goal": "objective"}
+"""Words that people write for a key which they do not look like."""
+
 _UNRELATED = Float("bbopt unrelated", 0.0, 1.0)
 """Stands in for the rest of a space where one part is checked alone."""
 
@@ -111,7 +114,7 @@ def read_study_text(text: str, source: str) -> StudyDefinition:
 
 def _read(fields: Fields) -> StudyDefinition | None:
     fields.mark_places()
-    fields.refuse_unknown(_KEYS)
+    fields.refuse_unknown(_KEYS, instead=_INSTEAD)
     space = _read_space(fields)
     metrics = read_metrics(fields)
     fidelity = _read_fidelity(fields)
@@ -320,16 +323,16 @@ def _read_lease(fields: Fields) -> LeasePolicy:
     inner.refuse_unknown(("duration", "max_attempts"))
     duration = inner.duration("duration")
     attempts = inner.number("max_attempts", is_integer=True)
-    if attempts is not None and attempts < 1:
-        inner.faults.add(inner.path_of("max_attempts"), f"must be at least 1, got {attempts}")
-        attempts = None
-    if duration is not None and not 0 <= duration < float("inf"):
-        inner.faults.add(inner.path_of("duration"), f"must not be negative, got {duration}")
-        duration = None
-    return LeasePolicy(
-        default.duration_s if duration is None else duration,
-        default.max_attempts if attempts is None else int(attempts),
-    )
+    try:
+        return LeasePolicy(
+            default.duration_s if duration is None else duration,
+            default.max_attempts if attempts is None else int(attempts),
+        )
+    except SpecError as error:
+        names = {"duration_s": "duration", "max_attempts": "max_attempts"}
+        for each in error.violations:
+            inner.faults.add(inner.path_of(names[each.field]), each.message)
+        return default
 
 
 def _read_seed(fields: Fields) -> int:

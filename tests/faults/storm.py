@@ -12,7 +12,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -74,6 +74,15 @@ class Place:
     def restart(self) -> None:
         self.kill()
         self.server = self._start()
+
+    def suffer(self, blow: Blow, rng: random.Random) -> None:
+        match blow:
+            case Blow.FRONT:
+                self.restart()
+            case Blow.COMPUTE:
+                self.kill_compute(rng)
+            case Blow.COMMIT:
+                self.die_of_a_commit()
 
     def die_of_a_commit(self) -> None:
         self.kill()
@@ -157,7 +166,9 @@ class Stubs(Worker):
         while True:
             try:
                 # Impatient ones are answered without a model while compute is away.
-                answer = send(self.address, request, self.rng.choice((0.5, 2.0, 10.0)))
+                timeout_s = self.rng.choice((0.5, 2.0, 10.0))
+                with Caller(self.address) as caller:
+                    answer = attempt(caller, request, timeout_s)
             except (RetryableError, DeadlineError):
                 assert time.monotonic() < end_at
                 self.n_resent += 1
@@ -235,6 +246,7 @@ def rage(
     seed: int = 1,
     pause_s: float = 0.5,
     waits_for_compute: bool = False,
+    is_over: Callable[[Sequence[Exchange]], bool] = lambda _: True,
     n_compute: int = 1,
     program: Sequence[str] = SERVER,
 ) -> Storm:
@@ -248,35 +260,31 @@ def rage(
         seed: Of the moments and the victims.
         pause_s: A blow falls so long after some progress, at most.
         waits_for_compute: Whether a blow to compute falls once the model is loaded.
+        is_over: What must have happened before the clients stop.
         n_compute: Compute processes.
         program: Of the server.
     """
     place = Place(db, program=program, n_compute=n_compute)
     history: list[Exchange] = []
     studies = sorted({strategy for _, strategy in crew})
-    for strategy in studies:
-        request = found(strategy)
-        history.append(Exchange(request, send(place.address, request)))
+    with Caller(place.address) as caller:
+        for request in map(found, studies):
+            history.append(Exchange(request, attempt(caller, request)))
     stop, outbox = threading.Event(), Path(f"{db}.outbox")
     workers = [
         kind(f"w{index}", f"{PARENT}/studies/{study}", place.address, history, stop, outbox)
         for index, (kind, study) in enumerate(crew)
     ]
     rng = random.Random(seed)  # noqa: S311
-    with at_work(workers, stop) as running:
+    with at_work(workers, stop) as make_progress:
         for blow in blows:
-            wait_for_progress(history, running)
+            make_progress(n_calls(history, PROGRESS))
             if waits_for_compute and blow is Blow.COMPUTE:
-                wait_until(place.is_ready_to_suggest)
+                make_progress(place.is_ready_to_suggest)
             time.sleep(rng.uniform(0.0, pause_s))
-            match blow:
-                case Blow.FRONT:
-                    place.restart()
-                case Blow.COMPUTE:
-                    place.kill_compute(rng)
-                case Blow.COMMIT:
-                    place.die_of_a_commit()
-        wait_for_progress(history, running)
+            place.suffer(blow, rng)
+        make_progress(n_calls(history, PROGRESS))
+        make_progress(lambda: is_over(history))
     place.kill()
     return Storm(studies, history, sum(each.n_resent for each in workers), place.log)
 
@@ -292,29 +300,33 @@ def found(strategy: str) -> pb.CreateStudyRequest:
 @contextlib.contextmanager
 def at_work(
     workers: Sequence[Worker], stop: threading.Event
-) -> Iterator[Sequence[Future[None]]]:
-    """Run workers while the block does; they finish what they began."""
+) -> Iterator[Callable[[Callable[[], bool]], None]]:
+    """Run workers while the block does; they finish what they began.
+
+    The block gets a function that waits for something while they work.
+    """
     with ThreadPoolExecutor(len(workers)) as pool:
         running = [pool.submit(worker.run) for worker in workers]
+
+        def make_progress(is_there: Callable[[], bool]) -> None:
+            wait_until(lambda: is_there() or any(each.done() for each in running))
+            for each in running:
+                if each.done():
+                    each.result()
+                    raise AssertionError("a worker stopped early")
+
         try:
-            yield running
+            yield make_progress
         finally:
             stop.set()
         for each in running:
             each.result(LIMIT_S)
 
 
-def wait_for_progress(history: Sequence[Exchange], running: Sequence[Future[None]]) -> None:
-    wanted = len(history) + PROGRESS
-
-    def is_there() -> bool:
-        for each in running:
-            if each.done():
-                each.result()
-                raise AssertionError("a worker stopped early")
-        return len(history) >= wanted
-
-    wait_until(is_there)
+def n_calls(history: Sequence[Exchange], n_more: int) -> Callable[[], bool]:
+    """Say when so many more calls were answered."""
+    wanted = len(history) + n_more
+    return lambda: len(history) >= wanted
 
 
 def wait_until(is_true: Callable[[], bool]) -> None:
@@ -324,7 +336,6 @@ def wait_until(is_true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def send(address: str, request: Message, timeout_s: float = 60.0) -> Any:  # noqa: ANN401
-    """Make one attempt at a call, over a channel of its own."""
-    with Caller(address) as caller:
-        return caller.call(getattr(caller.optimization, method_of(request)), request, timeout_s)
+def attempt(caller: Caller, request: Message, timeout_s: float = 60.0) -> Any:  # noqa: ANN401
+    """Make one attempt at a call."""
+    return caller.call(getattr(caller.optimization, method_of(request)), request, timeout_s)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import grpc
+import psutil
 
 from bbopt.rpc.errors import error_from_rpc
 from bbopt.rpc.v1 import insight_service_pb2_grpc as insight_grpc
@@ -34,6 +36,13 @@ PARENT = "projects/default"
 
 def new_id() -> str:
     return uuid.uuid4().hex
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 class ServerThread:
@@ -150,13 +159,18 @@ def serving(db: str = MEMORY, compute: Compute | None = None) -> Iterator[Caller
 
 
 class ServerProcess:
-    """``python -m bbopt_server`` on a database file."""
+    """``python -m bbopt_server``, or another program for it, on a database file."""
 
     def __init__(
-        self, db: str, *flags: str, listen: str = "127.0.0.1:0", environment: Sequence[str] = ()
+        self,
+        db: str,
+        *flags: str,
+        listen: str = "127.0.0.1:0",
+        environment: Sequence[str] = (),
+        program: Sequence[str] = ("-m", "bbopt_server"),
     ) -> None:
         variables = dict(os.environ) | dict(each.split("=", 1) for each in environment)
-        command = [sys.executable, "-m", "bbopt_server", "--db", db, "--listen", listen]
+        command = [sys.executable, *program, "--db", db, "--listen", listen]
         self.process = subprocess.Popen(  # noqa: S603 - our own interpreter
             [*command, "--device", "cpu", *flags],
             stdout=subprocess.PIPE,
@@ -167,6 +181,12 @@ class ServerProcess:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         self.address = json.loads(line)["address"] if line else ""
+
+    @property
+    def compute_processes(self) -> list[psutil.Process]:
+        """Those that there are now."""
+        found: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
+        return found
 
     def end(self, signal_number: int, *, timeout_s: float = 30.0) -> tuple[int, str]:
         """Send a signal, wait; return the exit status and what was written to stderr."""

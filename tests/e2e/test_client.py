@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -32,6 +31,7 @@ from bbopt_client import (
     StudyState,
     Trial,
 )
+from tests.e2e.served import free_port
 
 SPACE = Space((Float("x", -1, 1), Int("n", 1, 4)))
 
@@ -63,13 +63,6 @@ class Server:
         assert self.process is not None
         self.process.terminate()
         assert self.process.wait(20) == 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")

@@ -48,15 +48,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(n_threads)
 
 
-def compute_processes(server: ServerProcess) -> list[psutil.Process]:
-    found: list[psutil.Process] = psutil.Process(server.process.pid).children(recursive=True)
-    return found
-
-
 def kill_compute(server: ServerProcess) -> int:
     """Kill what there is of compute; return how many processes that were."""
     n_killed = 0
-    for each in compute_processes(server):
+    for each in server.compute_processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             each.kill()
             n_killed += 1
@@ -194,7 +189,7 @@ def test_no_compute_process_outlives_its_server(tmp_path: Path, end: int) -> Non
     with Caller(server.address) as caller:
         study = caller.create("study", study_spec_to_message(SPEC)).name
         caller.ask(study)
-        (process,) = compute_processes(server)
+        (process,) = server.compute_processes
         assert process.environ()["OMP_NUM_THREADS"] == "1"
         assert os.getsid(process.pid) != os.getsid(server.process.pid)
     server.end(end)

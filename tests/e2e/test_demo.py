@@ -85,7 +85,14 @@ def test_a_small_demo_reports_what_it_found(tmp_path: Path) -> None:
     assert processes_of(out) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        signal.SIGTERM,
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_demo_leaves_nothing_running(
     tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -175,24 +175,30 @@ def _follow(
         else:
             if chaos is not None:
                 chaos.act(trials, workers.children, view.note)
-        if all(worker.poll() is not None for worker in workers.children):
+        working = [child for child in workers.children if not workers.has_ended(child)]
+        if not working:
             return
         time.sleep(0.5 if chaos is None else 0.1)
 
 
 @contextmanager
 def _terminate_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM like Ctrl-C, so that the children are stopped either way."""
+    """Treat SIGTERM and a closed terminal like Ctrl-C, so that the children are stopped."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         del number, frame
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    numbers = [signal.SIGTERM]
+    # Under nohup the terminal may go.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _fresh_directory(wanted: Path) -> Path:

@@ -47,5 +47,5 @@ class DemoServer:
 
     def restart_if_dead(self) -> None:
         """Start the server again on its port if it has died."""
-        if self._process.poll() is not None:
+        if self._processes.has_ended(self._process):
             self.start()

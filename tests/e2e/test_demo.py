@@ -159,6 +159,7 @@ def test_chaos_loses_nothing_and_proves_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(700)
 def test_chaos_with_a_real_objective_as_a_person_types_it(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     with demo(out, "--chaos", "--trials", "20", "--workers", "3") as process:
@@ -189,6 +190,7 @@ def assert_nothing_was_lost(text: str, out: Path, *, n_trials: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("moment", ["killed worker", "killed the server", "is back"])
 def test_an_interrupted_chaos_leaves_nothing_running(tmp_path: Path, moment: str) -> None:
     out = tmp_path / "demo"

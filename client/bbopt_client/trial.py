@@ -142,8 +142,8 @@ class Trial:
 
     @property
     def worker(self) -> str:
-        """Who holds the trial, or held it last."""
-        return self._message.lease.worker_id
+        """Who holds the trial, or held it last; empty while nobody has."""
+        return self._message.worker_id
 
     @property
     def labels(self) -> Mapping[str, str]:

@@ -125,6 +125,59 @@ def test_asking_and_telling_by_hand(line: CommandLine) -> None:
     assert (done.stdout, "no more trials" in done.stderr) == ("", True)
 
 
+def test_a_result_is_corrected_by_hand(line: CommandLine) -> None:
+    line.create("amended", "--trials", "2", "--constraint", "size <= 5")
+    line.run("ask", "amended", "-n", "2")
+    open_trial = line.run("amend", "amended/1", "loss=1", "size=1", code=1)
+    assert "tell its first result" in open_trial.stderr
+    line.run("tell", "amended/1", "loss=0.13", "size=9")
+    line.run("tell", "amended/2", "loss=0.2", "size=3")
+    assert line.json("best", "amended")["number"] == 2
+    amended = line.json("amend", "amended/1", "loss=0.1±0.01", "size=2", "-r", "wrong unit")
+    assert (amended["state"], amended["metrics"]) == ("completed", {"loss": 0.1, "size": 2.0})
+    assert (amended["sd"], amended["feasible"]) == ({"loss": 0.01}, True)
+    assert line.json("best", "amended")["number"] == 1
+    assert line.json("trials", "amended")[0] == amended
+    crashed = line.json(
+        "amend", "1", "--study", "amended", "--state", "failed", "-m", "the disk was bad"
+    )
+    assert (crashed["state"], crashed["message"]) == ("failed", "the disk was bad")
+    assert line.json("best", "amended")["number"] == 2
+
+
+def test_a_point_of_ones_own_is_handed_out_first(line: CommandLine) -> None:
+    line.run(
+        *("study", "create", "own", "--space", "lr:float(1e-5,1e-1,log)"),
+        *("--space", "n:int(1,9)", "--space", "act:categorical(relu,a=b)"),
+        *("--space", "bias:bool", "--space", "width:ordinal(8,16,32)"),
+        *("--objective", "-loss", "--strategy", "random"),
+    )
+    typed = ["lr=1e-3", "n=3", "act=a=b", "bias=TRUE", "width=16"]
+    queued = line.json("enqueue", "own", *typed)
+    assert (queued["state"], queued["generator"], queued["worker"]) == (
+        "queued",
+        "enqueued",
+        "",
+    )
+    point = {"lr": 1e-3, "n": 3, "act": "a=b", "bias": True, "width": 16.0}
+    assert queued["parameters"] == point
+    (asked,) = line.json("ask", "own")
+    assert (asked["trial"], asked["parameters"]) == (queued["trial"], point)
+
+
+def test_an_ended_trial_says_who_worked_on_it(line: CommandLine) -> None:
+    line.create("signed", "--trials", "2")
+    line.json("enqueue", "signed", "x=0.5")
+    (asked,) = line.json("ask", "signed")
+    assert asked["worker"]
+    line.run("tell", "signed/1", "loss=1")
+    (ended,) = line.json("trials", "signed")
+    assert (ended["state"], ended["worker"]) == ("completed", asked["worker"])
+    (row,) = csv.DictReader(io.StringIO(line.run("export", "signed").stdout))
+    assert row["worker"] == asked["worker"]
+    assert asked["worker"] in line.run("trials", "signed", "-o", "table").stdout
+
+
 def test_an_asked_trial_is_not_taken_back_when_the_command_ends(line: CommandLine) -> None:
     line.create("held", "--trials", "1")
     line.run("ask", "held")
@@ -181,6 +234,17 @@ def test_the_server_may_check_a_study_without_creating_it(line: CommandLine) -> 
         (["tell", "errors/1"], 2, "needs values"),
         (["tell", "errors", "loss=1"], 2, "STUDY/NUMBER"),
         (["tell", "1", "loss=1"], 2, "which study?"),
+        (["amend", "errors/99", "loss=1"], 5, "no trial"),
+        (["amend", "errors/1", "los=1"], 2, "no such metric"),
+        (["amend", "errors/1"], 2, "needs values"),
+        (["enqueue", "errors"], 2, "Missing argument"),
+        (["enqueue", "nope", "x=1"], 5, "no study"),
+        (["enqueue", "errors", "x"], 2, "must be NAME=VALUE"),
+        (["enqueue", "errors", "y=1"], 2, "no such parameter; there are x"),
+        (["enqueue", "errors", "x=1", "x=1"], 2, "given twice"),
+        (["enqueue", "errors", "x=abc"], 2, "not a number"),
+        (["enqueue", "errors", "x=7"], 2, "parameters[x]"),
+        (["enqueue", "errors", "x=nan"], 2, "parameters[x]"),
         (["best", "errors"], 5, "nothing feasible"),
         (["ask", "errors", "-n", "0"], 2, "must be in [1, 256]"),
         (["ask", "errors", "--lease", "soon"], 2, "not a duration"),

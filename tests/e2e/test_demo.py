@@ -1,4 +1,4 @@
-"""``bbopt demo`` as a person runs it: to its end, interrupted, and with its server killed."""
+"""``bbopt demo`` as a person runs it: to its end, interrupted, its server killed, in chaos."""
 
 import asyncio
 import csv
@@ -48,10 +48,11 @@ def demo(out: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def processes_of(out: Path) -> list[psutil.Process]:
-    """Find every process whose command line names the demo's directory."""
+    """Find every process whose command line or trial's files name the demo's directory."""
     found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
-        words = process.info["cmdline"] or []
+    for process in psutil.process_iter(["cmdline", "environ", "status"]):
+        words = list(process.info["cmdline"] or [])
+        words.append((process.info["environ"] or {}).get("BBOPT_PARAMS_FILE", ""))
         is_ours = any(str(out) in word for word in words) and "demo" not in words
         if is_ours and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process)
@@ -84,7 +85,14 @@ def test_a_small_demo_reports_what_it_found(tmp_path: Path) -> None:
     assert processes_of(out) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        signal.SIGTERM,
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_demo_leaves_nothing_running(
     tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -120,6 +128,88 @@ def test_a_killed_server_comes_back_and_its_workers_carry_on(tmp_path: Path) -> 
     n_by_model, mismatches = asyncio.run(replay_from(out / "studies.db"))
     assert n_by_model >= 2
     assert mismatches == []
+
+
+CHEAP = """
+import sys
+from pathlib import Path
+from bbopt_client.demo.main import DemoOptions, run
+objective = (
+    "sh", "-c",
+    "sleep 0.4; echo accuracy=0.$BBOPT_TRIAL model_bytes=100",
+)
+sys.exit(run(DemoOptions(
+    n_trials=12, n_workers=3, out=Path(sys.argv[1]), with_random=False, has_chaos=True,
+    command=objective,
+)))
+"""
+
+
+def test_chaos_loses_nothing_and_proves_it(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    done = subprocess.run(  # noqa: S603 - the demo with a cheaper objective
+        [sys.executable, "-c", CHEAP, str(out)],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_nothing_was_lost(done.stdout, out, n_trials=12)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(700)
+def test_chaos_with_a_real_objective_as_a_person_types_it(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    with demo(out, "--chaos", "--trials", "20", "--workers", "3") as process:
+        text, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, text
+    assert "random" not in text
+    assert_nothing_was_lost(text, out, n_trials=20)
+
+
+def assert_nothing_was_lost(text: str, out: Path, *, n_trials: int) -> None:
+    """Look into the demo's claims with what it left behind."""
+    killed = re.search(r"(worker-\d) was killed while it was evaluating trial (\d+)", text)
+    assert killed is not None, text
+    finished = re.search(r"trial (\d+) was requeued and finished by (worker-\d)", text)
+    assert finished is not None, text
+    assert finished[1] == killed[2]
+    assert finished[2] != killed[1]
+    assert "was away for " in text
+    assert f"{n_trials} acknowledged" in text
+    assert "0 duplicates\nverdict  nothing was lost" in text
+    rows = {int(row["number"]): row for row in table(out)}
+    told = acknowledged(out)
+    assert sorted(rows) == sorted(told) == list(range(1, n_trials + 1))
+    for number, accuracy in told.items():
+        assert f"{float(rows[number]['accuracy']):.6g}" == accuracy
+    assert int(rows[int(killed[2])]["attempt"]) == 2
+    assert processes_of(out) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("moment", ["killed worker", "killed the server", "is back"])
+def test_an_interrupted_chaos_leaves_nothing_running(tmp_path: Path, moment: str) -> None:
+    out = tmp_path / "demo"
+    with demo(out, "--chaos", "--trials", "20", "--workers", "3") as process:
+        assert process.stdout is not None
+        assert any(moment in line for line in process.stdout)
+        assert processes_of(out)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    deadline = time.monotonic() + 10
+    while processes_of(out) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert processes_of(out) == []
+
+
+def test_chaos_needs_somebody_to_take_over(tmp_path: Path) -> None:
+    with demo(tmp_path / "demo", "--chaos", "--workers", "1") as process:
+        text, _ = process.communicate(timeout=60)
+    assert (process.returncode, "2 workers" in text) == (2, True)
 
 
 def table(out: Path) -> list[dict[str, str]]:

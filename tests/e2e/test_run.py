@@ -1,13 +1,15 @@
 """``bbopt run`` against a real server: results, outages, preemption, orders."""
 
 import json
-import os
+import shutil
 import signal
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bbopt_client.client import Client
@@ -183,8 +185,123 @@ def test_a_killed_workers_trial_runs_again_elsewhere(own: CommandLine) -> None:
         "run", "killed", "--", "sh", "-c", "echo $BBOPT_ATTEMPT > $OUT/attempt; echo loss=1"
     )
     assert (own.folder / "attempt").read_text() == "2\n"
-    # Nobody was left to end the first program.
-    os.killpg(int((own.folder / "pid").read_text()), signal.SIGKILL)
+
+
+STUBBORN = """
+import os, pathlib, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, lambda *_: None)
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]]) if len(sys.argv) > 1 else None
+with open(os.environ["OUT"] + "/pids", "a") as file:
+    file.write(f"{os.getpid()}\\n")
+time.sleep(600)
+"""
+
+
+def test_a_killed_worker_leaves_no_program_behind(line: CommandLine, tmp_path: Path) -> None:
+    line.create("orphans")
+    here = CommandLine(tmp_path, {"OUT": str(tmp_path)}, line.address)
+    script = '"$0" -c "$1" "$1" & wait; exit 0'  # A shell, its child and its grandchild.
+    worker = here.worker(
+        *("orphans", "--parallel", "2", "--grace", "1s", "--"),
+        *("sh", "-c", script, sys.executable, STUBBORN),
+    )
+    pids = tmp_path / "pids"
+    wait_until(lambda: pids.exists() and pids.read_text().count("\n") == 4)
+    running = [psutil.Process(int(pid)) for pid in pids.read_text().split()]
+    helpers = psutil.Process(worker.pid).children(recursive=True)
+    assert len(helpers) >= 7  # Two trials of three processes each, and the watchdog.
+    worker.kill()
+    worker.communicate(timeout=60)
+    _, alive = psutil.wait_procs([*running, *helpers], timeout=30)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+FULL_DISK = """
+import os, pathlib, sys
+with open(os.environ["OUT"] + "/fill", "wb", buffering=0) as file:
+    try:
+        while file.write(b"x" * 65536):
+            pass
+    except OSError as error:
+        print(error, file=sys.stderr)
+print("x" * 100_000)
+print("loss=0.5")
+"""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of half a megabyte."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "bbopt-test", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode != 0:  # noqa: S603
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # noqa: S603, S607
+
+
+def test_a_full_disk_loses_no_result_and_ends_the_worker(
+    line: CommandLine, small_disk: Path
+) -> None:
+    line.create("full-disk", "--trials", "3")
+    here = CommandLine(small_disk, {"OUT": str(small_disk)}, line.address)
+    worker = here.worker("full-disk", "--", sys.executable, "-c", FULL_DISK)
+    _, said = worker.communicate(timeout=60)
+    assert worker.returncode == 1, said
+    assert "a result is sent without being spooled" in said
+    assert "trial 1: its logs are incomplete" in said
+    assert "trial 1 completed: loss=0.5" in said
+    assert "cannot run the command: trial 2: " in said
+    assert "No space left" in said
+    # The second went back unharmed: another machine may have room.
+    states = [(trial["state"], trial["attempt"]) for trial in line.json("trials", "full-disk")]
+    assert states == [("completed", 1), ("queued", 1)]
+
+
+def test_a_program_out_of_memory_is_run_again_and_then_given_up(line: CommandLine) -> None:
+    line.create("oom")
+    line.run(
+        *("run", "oom", "--ignore-failures", "--count", "4", "--"),
+        *("sh", "-c", "test $BBOPT_TRIAL = 1 && exit 137; echo loss=1"),
+    )
+    first, second = line.json("trials", "oom")
+    assert (first["state"], first["attempt"]) == ("failed", 3)
+    assert first["message"] == "exit code 137 (SIGKILL, perhaps out of memory)"
+    assert second["state"] == "completed"
+
+
+GARBAGE = r"""
+import os, sys
+def say(*texts):
+    os.write(1, b"".join(text.encode() + b"\n" for text in texts))
+junk = bytes(range(256)) * 8000
+for stream in (sys.stdout.buffer, sys.stderr.buffer):
+    stream.write(junk + b"\n")
+    stream.flush()
+os.write(2, b"\x1b[31mboom \xff\x00\x1b[0m\n")
+say('::bbopt::{"step": 5, "loss": 5}', '::bbopt::{"step": 2, "loss": 2}')
+say('::bbopt::{"step": 2, "loss": NaN}')
+match os.environ["BBOPT_TRIAL"]:
+    case "1": say('\x1b[32m::bbopt::{"loss": 1}\x1b[0m')
+    case "2": say('::bbopt::{"infeasible": "\\ud800\\u0000\\u001b[1mno"}')
+    case "3": sys.exit(1)
+    case _: say('::bbopt::{"loss": 2}')
+"""
+
+
+def test_garbage_of_every_kind_on_its_way_to_the_server(line: CommandLine) -> None:
+    line.create("garbage", "--trials", "3")
+    line.run("run", "garbage", "--ignore-failures", "--", sys.executable, "-c", GARBAGE)
+    first, second, third, *_ = line.json("trials", "garbage")
+    assert (first["state"], first["metrics"]) == ("completed", {"loss": 1.0})
+    assert (second["state"], second["message"]) == ("infeasible", "no")
+    assert (third["state"], third["attempt"]) == ("failed", 3)
+    assert third["message"].startswith("exit code 1\n")
+    assert third["message"].endswith("\nboom \ufffd")
+    with Client(line.address, outbox=False) as client:
+        steps = [each.step for each in client.study("garbage").trial(1).measurements]
+    assert steps == [2, 5]
 
 
 def test_the_example_runs_as_documented(line: CommandLine) -> None:

@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62\x62opt/rpc/v1/trial.proto\x12\x0c\x62\x62opt.rpc.v1\x1a\x18\x62\x62opt/rpc/v1/study.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x08\n\x05Trial\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12(\n\x05state\x18\x05 \x01(\x0e\x32\x19.bbopt.rpc.v1.Trial.State\x12\x15\n\rstate_message\x18\x06 \x01(\t\x12\x37\n\nparameters\x18\x07 \x03(\x0b\x32#.bbopt.rpc.v1.Trial.ParametersEntry\x12/\n\x0cmeasurements\x18\x08 \x03(\x0b\x32\x19.bbopt.rpc.v1.Measurement\x12\x34\n\x11\x66inal_measurement\x18\t \x01(\x0b\x32\x19.bbopt.rpc.v1.Measurement\x12\"\n\x05lease\x18\n \x01(\x0b\x32\x13.bbopt.rpc.v1.Lease\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\x05\x12,\n\nprovenance\x18\r \x01(\x0b\x32\x18.bbopt.rpc.v1.Provenance\x12\x10\n\x08revision\x18\x0f \x01(\x03\x12\x12\n\namendments\x18\x10 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x06labels\x18\x14 \x03(\x0b\x32\x1f.bbopt.rpc.v1.Trial.LabelsEntry\x12\x0c\n\x04late\x18\x17 \x01(\x08\x12\x15\n\x08\x66\x65\x61sible\x18\x18 \x01(\x08H\x00\x88\x01\x01\x12\"\n\x05stage\x18\x19 \x01(\x0b\x32\x13.bbopt.rpc.v1.Stage\x1aK\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.bbopt.rpc.v1.ParamValue:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbb\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x10\n\x0cSTATE_ACTIVE\x10\x02\x12\x12\n\x0eSTATE_STOPPING\x10\x03\x12\x13\n\x0fSTATE_COMPLETED\x10\x04\x12\x11\n\rSTATE_STOPPED\x10\x05\x12\x14\n\x10STATE_INFEASIBLE\x10\x06\x12\x10\n\x0cSTATE_FAILED\x10\x07\x12\x13\n\x0fSTATE_ABANDONED\x10\x08\x42\x0b\n\t_feasibleJ\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05J\x04\x08\x0c\x10\rJ\x04\x08\x0e\x10\x0fJ\x04\x08\x15\x10\x16J\x04\x08\x16\x10\x17\"E\n\x05Stage\x12\x10\n\x08\x66idelity\x18\x01 \x01(\x03\x12\x13\n\x0bresume_from\x18\x02 \x01(\x03\x12\x15\n\rconfiguration\x18\x03 \x01(\x03\"\x87\x01\n\x05Lease\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9f\x02\n\nProvenance\x12\x11\n\tgenerator\x18\x01 \x01(\t\x12\x15\n\rdata_revision\x18\x05 \x01(\x03\x12\x15\n\rdegraded_from\x18\x06 \x01(\t\x12:\n\tpredicted\x18\x07 \x03(\x0b\x32\'.bbopt.rpc.v1.Provenance.PredictedEntry\x12\x1e\n\x11\x61\x63quisition_value\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\t \x01(\t\x1aH\n\x0ePredictedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.bbopt.rpc.v1.Interval:\x02\x38\x01\x42\x14\n\x12_acquisition_valueJ\x04\x08\x02\x10\x05\"B\n\x08Interval\x12\x0c\n\x04mean\x18\x01 \x01(\x01\x12\n\n\x02sd\x18\x02 \x01(\x01\x12\r\n\x05lower\x18\x03 \x01(\x01\x12\r\n\x05upper\x18\x04 \x01(\x01\"\xd3\x01\n\x0bMeasurement\x12\x11\n\x04step\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12*\n\x07\x65lapsed\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x07metrics\x18\x03 \x03(\x0b\x32&.bbopt.rpc.v1.Measurement.MetricsEntry\x1a\x43\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.bbopt.rpc.v1.Value:\x02\x38\x01\x42\x07\n\x05_step\"N\n\x05Value\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x0f\n\x02sd\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nreplicates\x18\x03 \x01(\x03\x42\x05\n\x03_sdJ\x04\x08\x04\x10\x05J\x04\x08\x05\x10\x06\"\xf6\x01\n\x07Outcome\x12.\n\tcompleted\x18\x01 \x01(\x0b\x32\x19.bbopt.rpc.v1.MeasurementH\x00\x12,\n\x07stopped\x18\x02 \x01(\x0b\x32\x19.bbopt.rpc.v1.MeasurementH\x00\x12.\n\ninfeasible\x18\x03 \x01(\x0b\x32\x18.bbopt.rpc.v1.InfeasibleH\x00\x12\'\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32\x15.bbopt.rpc.v1.FailureH\x00\x12,\n\tabandoned\x18\x05 \x01(\x0b\x32\x17.bbopt.rpc.v1.AbandonedH\x00\x42\x06\n\x04kind\"I\n\nInfeasible\x12\x0f\n\x07message\x18\x01 \x01(\t\x12*\n\x07partial\x18\x02 \x01(\x0b\x32\x19.bbopt.rpc.v1.Measurement\"U\n\x07\x46\x61ilure\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\r\n\x05\x66inal\x18\x02 \x01(\x08\x12*\n\x07partial\x18\x03 \x01(\x0b\x32\x19.bbopt.rpc.v1.Measurement\"\x1c\n\tAbandoned\x12\x0f\n\x07message\x18\x01 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62\x62opt/rpc/v1/trial.proto\x12\x0c\x62\x62opt.rpc.v1\x1a\x18\x62\x62opt/rpc/v1/study.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x08\n\x05Trial\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12(\n\x05state\x18\x05 \x01(\x0e\x32\x19.bbopt.rpc.v1.Trial.State\x12\x15\n\rstate_message\x18\x06 \x01(\t\x12\x37\n\nparameters\x18\x07 \x03(\x0b\x32#.bbopt.rpc.v1.Trial.ParametersEntry\x12/\n\x0cmeasurements\x18\x08 \x03(\x0b\x32\x19.bbopt.rpc.v1.Measurement\x12\x34\n\x11\x66inal_measurement\x18\t \x01(\x0b\x32\x19.bbopt.rpc.v1.Measurement\x12\"\n\x05lease\x18\n \x01(\x0b\x32\x13.bbopt.rpc.v1.Lease\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\x05\x12,\n\nprovenance\x18\r \x01(\x0b\x32\x18.bbopt.rpc.v1.Provenance\x12\x10\n\x08revision\x18\x0f \x01(\x03\x12\x12\n\namendments\x18\x10 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x06labels\x18\x14 \x03(\x0b\x32\x1f.bbopt.rpc.v1.Trial.LabelsEntry\x12\x0c\n\x04late\x18\x17 \x01(\x08\x12\x15\n\x08\x66\x65\x61sible\x18\x18 \x01(\x08H\x00\x88\x01\x01\x12\"\n\x05stage\x18\x19 \x01(\x0b\x32\x13.bbopt.rpc.v1.Stage\x12\x11\n\tworker_id\x18\x1a \x01(\t\x1aK\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.bbopt.rpc.v1.ParamValue:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbb\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x10\n\x0cSTATE_ACTIVE\x10\x02\x12\x12\n\x0eSTATE_STOPPING\x10\x03\x12\x13\n\x0fSTATE_COMPLETED\x10\x04\x12\x11\n\rSTATE_STOPPED\x10\x05\x12\x14\n\x10STATE_INFEASIBLE\x10\x06\x12\x10\n\x0cSTATE_FAILED\x10\x07\x12\x13\n\x0fSTATE_ABANDONED\x10\x08\x42\x0b\n\t_feasibleJ\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05J\x04\x08\x0c\x10\rJ\x04\x08\x0e\x10\x0fJ\x04\x08\x15\x10\x16J\x04\x08\x16\x10\x17\"E\n\x05Stage\x12\x10\n\x08\x66idelity\x18\x01 \x01(\x03\x12\x13\n\x0bresume_from\x18\x02 \x01(\x03\x12\x15\n\rconfiguration\x18\x03 \x01(\x03\"\x87\x01\n\x05Lease\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9f\x02\n\nProvenance\x12\x11\n\tgenerator\x18\x01 \x01(\t\x12\x15\n\rdata_revision\x18\x05 \x01(\x03\x12\x15\n\rdegraded_from\x18\x06 \x01(\t\x12:\n\tpredicted\x18\x07 \x03(\x0b\x32\'.bbopt.rpc.v1.Provenance.PredictedEntry\x12\x1e\n\x11\x61\x63quisition_value\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\t \x01(\t\x1aH\n\x0ePredictedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.bbopt.rpc.v1.Interval:\x02\x38\x01\x42\x14\n\x12_acquisition_valueJ\x04\x08\x02\x10\x05\"B\n\x08Interval\x12\x0c\n\x04mean\x18\x01 \x01(\x01\x12\n\n\x02sd\x18\x02 \x01(\x01\x12\r\n\x05lower\x18\x03 \x01(\x01\x12\r\n\x05upper\x18\x04 \x01(\x01\"\xd3\x01\n\x0bMeasurement\x12\x11\n\x04step\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12*\n\x07\x65lapsed\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x07metrics\x18\x03 \x03(\x0b\x32&.bbopt.rpc.v1.Measurement.MetricsEntry\x1a\x43\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.bbopt.rpc.v1.Value:\x02\x38\x01\x42\x07\n\x05_step\"N\n\x05Value\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x0f\n\x02sd\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nreplicates\x18\x03 \x01(\x03\x42\x05\n\x03_sdJ\x04\x08\x04\x10\x05J\x04\x08\x05\x10\x06\"\xf6\x01\n\x07Outcome\x12.\n\tcompleted\x18\x01 \x01(\x0b\x32\x19.bbopt.rpc.v1.MeasurementH\x00\x12,\n\x07stopped\x18\x02 \x01(\x0b\x32\x19.bbopt.rpc.v1.MeasurementH\x00\x12.\n\ninfeasible\x18\x03 \x01(\x0b\x32\x18.bbopt.rpc.v1.InfeasibleH\x00\x12\'\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32\x15.bbopt.rpc.v1.FailureH\x00\x12,\n\tabandoned\x18\x05 \x01(\x0b\x32\x17.bbopt.rpc.v1.AbandonedH\x00\x42\x06\n\x04kind\"I\n\nInfeasible\x12\x0f\n\x07message\x18\x01 \x01(\t\x12*\n\x07partial\x18\x02 \x01(\x0b\x32\x19.bbopt.rpc.v1.Measurement\"U\n\x07\x46\x61ilure\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\r\n\x05\x66inal\x18\x02 \x01(\x08\x12*\n\x07partial\x18\x03 \x01(\x0b\x32\x19.bbopt.rpc.v1.Measurement\"\x1c\n\tAbandoned\x12\x0f\n\x07message\x18\x01 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,35 +43,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEASUREMENT_METRICSENTRY']._loaded_options = None
   _globals['_MEASUREMENT_METRICSENTRY']._serialized_options = b'8\001'
   _globals['_TRIAL']._serialized_start=134
-  _globals['_TRIAL']._serialized_end=1161
-  _globals['_TRIAL_PARAMETERSENTRY']._serialized_start=800
-  _globals['_TRIAL_PARAMETERSENTRY']._serialized_end=875
-  _globals['_TRIAL_LABELSENTRY']._serialized_start=877
-  _globals['_TRIAL_LABELSENTRY']._serialized_end=922
-  _globals['_TRIAL_STATE']._serialized_start=925
-  _globals['_TRIAL_STATE']._serialized_end=1112
-  _globals['_STAGE']._serialized_start=1163
-  _globals['_STAGE']._serialized_end=1232
-  _globals['_LEASE']._serialized_start=1235
-  _globals['_LEASE']._serialized_end=1370
-  _globals['_PROVENANCE']._serialized_start=1373
-  _globals['_PROVENANCE']._serialized_end=1660
-  _globals['_PROVENANCE_PREDICTEDENTRY']._serialized_start=1560
-  _globals['_PROVENANCE_PREDICTEDENTRY']._serialized_end=1632
-  _globals['_INTERVAL']._serialized_start=1662
-  _globals['_INTERVAL']._serialized_end=1728
-  _globals['_MEASUREMENT']._serialized_start=1731
-  _globals['_MEASUREMENT']._serialized_end=1942
-  _globals['_MEASUREMENT_METRICSENTRY']._serialized_start=1866
-  _globals['_MEASUREMENT_METRICSENTRY']._serialized_end=1933
-  _globals['_VALUE']._serialized_start=1944
-  _globals['_VALUE']._serialized_end=2022
-  _globals['_OUTCOME']._serialized_start=2025
-  _globals['_OUTCOME']._serialized_end=2271
-  _globals['_INFEASIBLE']._serialized_start=2273
-  _globals['_INFEASIBLE']._serialized_end=2346
-  _globals['_FAILURE']._serialized_start=2348
-  _globals['_FAILURE']._serialized_end=2433
-  _globals['_ABANDONED']._serialized_start=2435
-  _globals['_ABANDONED']._serialized_end=2463
+  _globals['_TRIAL']._serialized_end=1180
+  _globals['_TRIAL_PARAMETERSENTRY']._serialized_start=819
+  _globals['_TRIAL_PARAMETERSENTRY']._serialized_end=894
+  _globals['_TRIAL_LABELSENTRY']._serialized_start=896
+  _globals['_TRIAL_LABELSENTRY']._serialized_end=941
+  _globals['_TRIAL_STATE']._serialized_start=944
+  _globals['_TRIAL_STATE']._serialized_end=1131
+  _globals['_STAGE']._serialized_start=1182
+  _globals['_STAGE']._serialized_end=1251
+  _globals['_LEASE']._serialized_start=1254
+  _globals['_LEASE']._serialized_end=1389
+  _globals['_PROVENANCE']._serialized_start=1392
+  _globals['_PROVENANCE']._serialized_end=1679
+  _globals['_PROVENANCE_PREDICTEDENTRY']._serialized_start=1579
+  _globals['_PROVENANCE_PREDICTEDENTRY']._serialized_end=1651
+  _globals['_INTERVAL']._serialized_start=1681
+  _globals['_INTERVAL']._serialized_end=1747
+  _globals['_MEASUREMENT']._serialized_start=1750
+  _globals['_MEASUREMENT']._serialized_end=1961
+  _globals['_MEASUREMENT_METRICSENTRY']._serialized_start=1885
+  _globals['_MEASUREMENT_METRICSENTRY']._serialized_end=1952
+  _globals['_VALUE']._serialized_start=1963
+  _globals['_VALUE']._serialized_end=2041
+  _globals['_OUTCOME']._serialized_start=2044
+  _globals['_OUTCOME']._serialized_end=2290
+  _globals['_INFEASIBLE']._serialized_start=2292
+  _globals['_INFEASIBLE']._serialized_end=2365
+  _globals['_FAILURE']._serialized_start=2367
+  _globals['_FAILURE']._serialized_end=2452
+  _globals['_ABANDONED']._serialized_start=2454
+  _globals['_ABANDONED']._serialized_end=2482
 # @@protoc_insertion_point(module_scope)

@@ -110,6 +110,7 @@ class Trial(google.protobuf.message.Message):
     LATE_FIELD_NUMBER: builtins.int
     FEASIBLE_FIELD_NUMBER: builtins.int
     STAGE_FIELD_NUMBER: builtins.int
+    WORKER_ID_FIELD_NUMBER: builtins.int
     name: builtins.str
     number: builtins.int
     state: Global___Trial.State.ValueType
@@ -122,6 +123,8 @@ class Trial(google.protobuf.message.Message):
     """The result came after the lease was gone."""
     feasible: builtins.bool
     """Output only. Final trials: whether every constraint holds."""
+    worker_id: builtins.str
+    """Output only. Who holds the trial or held it last; empty: nobody yet."""
     @property
     def parameters(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, bbopt.rpc.v1.study_pb2.ParamValue]: ...
     @property
@@ -168,9 +171,10 @@ class Trial(google.protobuf.message.Message):
         late: builtins.bool = ...,
         feasible: builtins.bool | None = ...,
         stage: Global___Stage | None = ...,
+        worker_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_feasible", b"_feasible", "create_time", b"create_time", "end_time", b"end_time", "feasible", b"feasible", "final_measurement", b"final_measurement", "lease", b"lease", "provenance", b"provenance", "stage", b"stage", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_feasible", b"_feasible", "amendments", b"amendments", "attempt", b"attempt", "create_time", b"create_time", "end_time", b"end_time", "feasible", b"feasible", "final_measurement", b"final_measurement", "labels", b"labels", "late", b"late", "lease", b"lease", "measurements", b"measurements", "name", b"name", "number", b"number", "parameters", b"parameters", "provenance", b"provenance", "revision", b"revision", "stage", b"stage", "start_time", b"start_time", "state", b"state", "state_message", b"state_message"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_feasible", b"_feasible", "amendments", b"amendments", "attempt", b"attempt", "create_time", b"create_time", "end_time", b"end_time", "feasible", b"feasible", "final_measurement", b"final_measurement", "labels", b"labels", "late", b"late", "lease", b"lease", "measurements", b"measurements", "name", b"name", "number", b"number", "parameters", b"parameters", "provenance", b"provenance", "revision", b"revision", "stage", b"stage", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "worker_id", b"worker_id"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_feasible", b"_feasible"]) -> typing.Literal["feasible"] | None: ...
 
 Global___Trial: typing_extensions.TypeAlias = Trial

@@ -34,6 +34,8 @@ for _panel, _commands in {
     "Studies": (
         trial_commands.ask,
         trial_commands.tell,
+        trial_commands.amend,
+        trial_commands.enqueue,
         trial_commands.best,
         trial_commands.trials,
         trial_commands.export,

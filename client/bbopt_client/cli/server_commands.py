@@ -72,13 +72,33 @@ def demo(
     no_random: Annotated[
         bool, typer.Option("--no-random", help="Leave out the comparison with random search.")
     ] = False,
+    chaos: Annotated[
+        bool,
+        typer.Option(
+            "--chaos",
+            help="Kill a worker and the server on the way, and check that nothing is lost; "
+            "without the comparison.",
+        ),
+    ] = False,
 ) -> None:
     """Tune a classifier on a real server with real workers, and write a report."""
+    from bbopt_client.cli.failures import CommandError, ExitCode
+    from bbopt_client.demo.chaos import MIN_TRIALS, MIN_WORKERS
     from bbopt_client.demo.main import DemoOptions
     from bbopt_client.demo.main import run as run_demo
 
+    if chaos and (trials < MIN_TRIALS or workers < MIN_WORKERS):
+        raise CommandError(
+            f"--chaos needs {MIN_TRIALS} trials and {MIN_WORKERS} workers at least",
+            ExitCode.USAGE,
+        )
     options = DemoOptions(
-        seed=seed, n_trials=trials, n_workers=workers, out=out, with_random=not no_random
+        seed=seed,
+        n_trials=trials,
+        n_workers=workers,
+        out=out,
+        with_random=not (no_random or chaos),
+        has_chaos=chaos,
     )
     raise typer.Exit(run_demo(options))
 

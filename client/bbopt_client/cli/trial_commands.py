@@ -1,4 +1,7 @@
-"""``bbopt ask``, ``tell``, ``best``, ``trials``, ``export``. Imports what it needs when run."""
+"""``bbopt ask``, ``tell``, ``amend``, ``enqueue``, ``best``, ``trials``, ``export``.
+
+Each imports what it needs when it runs.
+"""
 
 import sys
 from enum import StrEnum
@@ -11,7 +14,7 @@ from bbopt_client.cli.options import OutputOption, ServerOption, StudyArgument, 
 if TYPE_CHECKING:
     from bbopt.trial import Measurement, Outcome, TrialState
 
-_TABLE = ("trial", "state", "feasible", "generator", "message")
+_TABLE = ("trial", "state", "feasible", "generator", "worker", "message")
 """Columns of a table beside the parameters and the metrics, which follow the second."""
 
 
@@ -95,6 +98,68 @@ def tell(
         found = open_study(client, study_name)
         result = found.tell(number, outcome)
         write_record(tell_record(result, found), options.format)
+
+
+def amend(
+    context: typer.Context,
+    trial: Annotated[
+        str, typer.Argument(metavar="TRIAL", help="STUDY/NUMBER, as trials says.")
+    ],
+    values: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME=VALUE...", help="Every metric as it should have been."),
+    ] = None,
+    reason: Annotated[
+        str, typer.Option("-r", "--reason", help="Why it is corrected; kept in the log.")
+    ] = "",
+    state: Annotated[TellState, typer.Option(help="How it ended.")] = TellState.COMPLETED,
+    message: Annotated[str, typer.Option("-m", "--message", help="Why it ended so.")] = "",
+    study: Annotated[
+        str | None, typer.Option("--study", help="The study, when TRIAL is a number.")
+    ] = None,
+    server: ServerOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Correct the result of an ended trial; the earlier one stays in the log.
+
+    The new result replaces the old one as a whole, and later suggestions learn from it.
+    """
+    from bbopt.trial import Measurement
+    from bbopt_client.cli.connecting import open_study, split_trial
+    from bbopt_client.cli.output import write_record
+    from bbopt_client.cli.records import trial_records
+    from bbopt_client.cli.tell_values import parse_metrics
+
+    options = merged(context, server, output)
+    study_name, number = split_trial(trial, study)
+    metrics = parse_metrics(values or [])
+    outcome = _outcome(state, Measurement(metrics) if metrics else None, message, retry=False)
+    with options.open(spools=False) as client:
+        found = open_study(client, study_name)
+        amended = found.amend(number, outcome, reason)
+        write_record(trial_records([amended], found)[0], options.format)
+
+
+def enqueue(
+    context: typer.Context,
+    study: StudyArgument,
+    values: Annotated[
+        list[str], typer.Argument(metavar="NAME=VALUE...", help="Such as lr=0.01 layers=3.")
+    ],
+    server: ServerOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Queue a point of your own: whoever asks next gets it."""
+    from bbopt_client.cli.connecting import open_study
+    from bbopt_client.cli.output import write_record
+    from bbopt_client.cli.point_values import parse_point
+    from bbopt_client.cli.records import trial_records
+
+    options = merged(context, server, output)
+    with options.open(spools=False) as client:
+        found = open_study(client, study)
+        trial = found.enqueue(parse_point(values, found.problem.space))
+        write_record(trial_records([trial], found)[0], options.format)
 
 
 def _outcome(

@@ -19,16 +19,18 @@ from types import FrameType
 from rich.console import Console
 
 from bbopt.errors import BboptError
-from bbopt.specs import AutoSpec, RandomSpec, StrategySpec, StudySpec
+from bbopt.specs import AutoSpec, LeasePolicy, RandomSpec, StrategySpec, StudySpec
 from bbopt_client.client import Client
+from bbopt_client.demo.audit import Audit, acknowledgements, audit, count_events
+from bbopt_client.demo.chaos import LEASE_S, Chaos
 from bbopt_client.demo.problem import MAX_BYTES, digits_problem
 from bbopt_client.demo.processes import ProcessGroup
 from bbopt_client.demo.report import Result, summarise, write_report
+from bbopt_client.demo.server import DemoServer
 from bbopt_client.demo.view import ProgressView
 from bbopt_client.study import Study
 
 OBJECTIVE = (sys.executable, "-m", "bbopt_client.demo.digits")
-START_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class DemoOptions:
     out: Path = Path("bbopt-demo")
     with_random: bool = True
     """Also run random search with the same budget, to compare with."""
+    has_chaos: bool = False
+    """Kill a worker and the server on the way, and prove at the end that nothing was lost."""
     command: tuple[str, ...] = OBJECTIVE
     """What evaluates one trial."""
 
@@ -77,28 +81,46 @@ def _run(options: DemoOptions, console: Console) -> int:
             f"server   {server.address}  ({options.out / 'studies.db'})", markup=False
         )
         with Client(server.address) as client:
-            results = [_tune(client, server, options, "tuned", AutoSpec(), console)]
+            chaos = Chaos(options.n_trials, server) if options.has_chaos else None
+            results = [_tune(client, server, options, "tuned", AutoSpec(), console, chaos)]
             if options.with_random:
                 results.append(_tune(client, server, options, "random", RandomSpec(), console))
+            findings = None if chaos is None else _audit(client, options, chaos)
         write_report(options.out, results)
-    console.print(
-        summarise(results, options.out), markup=False, highlight=False, soft_wrap=True
+    lines = [summarise(results, options.out)]
+    if findings is not None:
+        lines += ["", *findings.lines()]
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    return 0 if findings is None or findings.is_clean else 1
+
+
+def _audit(client: Client, options: DemoOptions, chaos: Chaos) -> Audit:
+    """Compare what the workers know with what the server, just restarted, has in its file."""
+    study = client.study("digits-tuned")
+    return audit(
+        acknowledgements(options.out, "tuned"),
+        {trial.number: trial.metrics for trial in study.trials() if trial.state.is_final},
+        count_events(study),
+        chaos.record(),
+        n_expected=options.n_trials,
     )
-    return 0
 
 
 def _tune(
     client: Client,
-    server: "DemoServer",
+    server: DemoServer,
     options: DemoOptions,
     name: str,
     strategy: StrategySpec,
     console: Console,
+    chaos: Chaos | None = None,
 ) -> Result:
     """Run one study to its budget on worker processes of its own."""
     problem = digits_problem(options.n_trials)
     # Zero would let the server draw a seed of its own.
     spec = StudySpec(problem, strategy, seed=options.seed + 1)
+    if chaos is not None:
+        spec = replace(spec, lease=LeasePolicy(duration_s=LEASE_S))
     study = client.create_study_from(f"digits-{name}", spec)
     console.print(
         f"study    {study.id}: {options.n_workers} workers, {options.n_trials} trials, "
@@ -116,7 +138,9 @@ def _tune(
                 environment=os.environ | {"OMP_NUM_THREADS": "1"},
             )
         with ProgressView(study.id, options.n_trials, console) as view:
-            _follow(study, server, workers, view)
+            _follow(study, server, workers, view, chaos)
+    if chaos is not None:
+        chaos.end()
     return Result(
         name=name,
         seconds=time.monotonic() - started,
@@ -134,69 +158,47 @@ def _worker_command(address: str, study: Study, options: DemoOptions) -> list[st
 
 
 def _follow(
-    study: Study, server: "DemoServer", workers: ProcessGroup, view: ProgressView
+    study: Study,
+    server: DemoServer,
+    workers: ProcessGroup,
+    view: ProgressView,
+    chaos: Chaos | None,
 ) -> None:
     """Show progress until the workers have left, restarting the server if it dies."""
     while True:
         server.restart_if_dead()
         try:
-            view.update(study.trials())
+            trials = study.trials()
+            view.update(trials)
         except BboptError as error:
             view.note(f"waiting for the server: {error}")
-        if all(worker.poll() is not None for worker in workers.children):
+        else:
+            if chaos is not None:
+                chaos.act(trials, workers.children, view.note)
+        working = [child for child in workers.children if not workers.has_ended(child)]
+        if not working:
             return
-        time.sleep(0.5)
-
-
-class DemoServer:
-    """The demo's own server on a free loopback port; comes back on the same port."""
-
-    def __init__(self, out: Path, processes: ProcessGroup) -> None:
-        self._out = out
-        self._processes = processes
-        self.address = "127.0.0.1:0"
-
-    def start(self) -> None:
-        """Start the server and wait until it has written its address.
-
-        Raises:
-            BboptError: It left, or wrote nothing for a minute; the log says why.
-        """
-        port_file = self._out / "server.address"
-        port_file.unlink(missing_ok=True)
-        self._process = self._processes.start(
-            [
-                *(sys.executable, "-m", "bbopt_server", "--db", str(self._out / "studies.db")),
-                *("--listen", self.address, "--port-file", str(port_file)),
-            ],
-            log=self._out / "server.log",
-        )
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not port_file.exists():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise BboptError(f"the server did not start; see {self._out / 'server.log'}")
-            time.sleep(0.05)
-        self.address = port_file.read_text("utf-8").strip()
-
-    def restart_if_dead(self) -> None:
-        """Start the server again on its port if it has died."""
-        if self._process.poll() is not None:
-            self.start()
+        time.sleep(0.5 if chaos is None else 0.1)
 
 
 @contextmanager
 def _terminate_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM like Ctrl-C, so that the children are stopped either way."""
+    """Treat SIGTERM and a closed terminal like Ctrl-C, so that the children are stopped."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         del number, frame
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    numbers = [signal.SIGTERM]
+    # Under nohup the terminal may go.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _fresh_directory(wanted: Path) -> Path:

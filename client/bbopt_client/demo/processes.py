@@ -1,4 +1,7 @@
-"""Child processes that leave nothing behind: each in its own group, all ended together."""
+"""Child processes that leave nothing behind: each in its own group, all ended together.
+
+A watchdog ends them should this process be killed.
+"""
 
 import contextlib
 import os
@@ -11,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bbopt_client.worker.watchdog import WatchdogProcess
+
 
 @dataclass(slots=True)
 class ProcessGroup:
@@ -19,6 +24,7 @@ class ProcessGroup:
     grace_s: float = 10.0
     """Seconds between SIGTERM and SIGKILL."""
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _watchdog: WatchdogProcess | None = None
 
     def start(
         self, command: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None
@@ -34,7 +40,20 @@ class ProcessGroup:
                 env=None if environment is None else dict(environment),
             )
         self.children.append(child)
+        if self._watchdog is not None:
+            self._watchdog.guard(child.pid)
         return child
+
+    def has_ended(self, child: "subprocess.Popen[bytes]") -> bool:
+        """Say whether a child has ended; its number may be another's from then on."""
+        if child.poll() is None:
+            return False
+        self._release(child)
+        return True
+
+    def _release(self, child: "subprocess.Popen[bytes]") -> None:
+        if self._watchdog is not None:
+            self._watchdog.release(child.pid)
 
     def stop(self) -> None:
         """End every child: the last started first, politely, then for good."""
@@ -45,10 +64,12 @@ class ProcessGroup:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(max(0.0, deadline - time.monotonic()))
             _signal_group(child, signal.SIGKILL)
+            self._release(child)
             child.wait()
         self.children.clear()
 
     def __enter__(self) -> Self:
+        self._watchdog = WatchdogProcess(self.grace_s)
         return self
 
     def __exit__(
@@ -58,6 +79,9 @@ class ProcessGroup:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+        watchdog, self._watchdog = self._watchdog, None
+        if watchdog is not None:
+            watchdog.close()
 
 
 def _signal_group(child: subprocess.Popen[bytes], number: int) -> None:

@@ -75,7 +75,7 @@ def judge(exited: Exit, record: MetricsRecord, *, releases_on_preempt: bool = Tr
         case Order.STOP_EARLY:
             return _stopped(exited, record)
         case Order.TIME_OUT:
-            return Failed(exited.reason, retryable=False)
+            return _completed(exited, record.result()) or Failed(exited.reason, retryable=False)
         case Order.PREEMPT:
             return _preempted(exited, record, releases=releases_on_preempt)
         case None:
@@ -94,9 +94,20 @@ def _stopped(exited: Exit, record: MetricsRecord) -> Ending:
 def _preempted(exited: Exit, record: MetricsRecord, *, releases: bool) -> Ending:
     final = record.explicit_final()
     # It was done when the order came: a result is a result.
-    if exited.code == 0 and isinstance(final, Full):
-        return Completed(Measurement(final.metrics, elapsed_s=exited.elapsed_s))
+    result = final if exited.code == 0 and isinstance(final, Full) else record.result()
+    if completed := _completed(exited, result):
+        return completed
     return Release(exited.reason) if releases else Failed(exited.reason)
+
+
+def _completed(exited: Exit, final: Full | None) -> Completed | None:
+    """Take the final values of a program that did not end by itself, if it left any.
+
+    Whoever writes the result file has finished; what hung after that is not the point's fault.
+    """
+    if final is None:
+        return None
+    return Completed(Measurement(final.metrics, elapsed_s=exited.elapsed_s))
 
 
 def _finished(exited: Exit, record: MetricsRecord) -> Ending:

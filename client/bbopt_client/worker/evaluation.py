@@ -15,6 +15,7 @@ from bbopt_client.worker.readings import Reading, Report, Unreadable, read_json
 from bbopt_client.worker.record import MetricsRecord
 from bbopt_client.worker.reporting import Reporter
 from bbopt_client.worker.scraping import OutputReader, Scraped
+from bbopt_client.worker.watchdog import WatchdogProcess
 from bbopt_client.worker.workspace import Workspace
 
 _TICK_S = 0.1
@@ -78,8 +79,11 @@ class Evaluation:
     directive: Callable[[], tuple[Order, str] | None]
     """The server's standing order for this trial."""
     reporter: Reporter
+    watchdog: WatchdogProcess | None = None
     now: Callable[[], float] = time.monotonic
     record: MetricsRecord = field(init=False)
+    log_problem: str = field(init=False, default="")
+    """Why the program's output is not all in its log files, or nothing."""
     _termination: _Termination | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -103,6 +107,7 @@ class Evaluation:
             ) as streams,
         ):
             code = self._execute(streams, started)
+        self.log_problem = streams.problem
         termination = self._termination
         exited = Exit(
             code=code,
@@ -117,7 +122,10 @@ class Evaluation:
         workspace = self.command.workspace
         reports = FileTail(workspace.report_file)
         with ProcessGroup(
-            self.command.argv, cwd=workspace.cwd, environment=self.command.environment
+            self.command.argv,
+            cwd=workspace.cwd,
+            environment=self.command.environment,
+            watchdog=self.watchdog,
         ) as group:
             while not group.has_exited():
                 self._take_output(streams, group.read(_TICK_S))
@@ -158,6 +166,8 @@ class Evaluation:
             self._take_line(rest)
         self._take_reports(reports.finish())
         result = self.command.workspace.result_file
+        if not result.is_file():
+            return
         try:
             text = result.read_bytes() if result.stat().st_size <= _MAX_RESULT_BYTES else b""
         except OSError:
@@ -211,7 +221,9 @@ class Evaluation:
             kill_at=kill_at,
             has_terminated=earlier is not None and earlier.has_terminated,
         )
-        self.command.workspace.stop_file.write_text(reason + "\n", encoding="utf-8")
+        # Where the disk is full or the directory gone, the signals have to do.
+        with contextlib.suppress(OSError):
+            self.command.workspace.stop_file.write_text(reason + "\n", encoding="utf-8")
 
 
 class _Streams:
@@ -231,6 +243,10 @@ class _Streams:
             self.last_lines.feed(data)
             return []
         return self._splitter.feed(data)
+
+    @property
+    def problem(self) -> str:
+        return next((log.problem for log in self._logs.values() if log.problem), "")
 
     def rest(self) -> bytes:
         return self._splitter.finish()

@@ -1,9 +1,23 @@
 """Whole lines out of bytes that arrive in pieces, from a pipe or a growing file."""
 
+import re
 from pathlib import Path
 
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
+"""What terminals take for colours, the cursor and titles (ECMA-48)."""
 _CHUNK = 1 << 16
 _CHUNKS_PER_POLL = 64  # 4 MiB: one poll stays short however fast the file grows.
+
+
+def without_escapes(text: str) -> str:
+    """Leave out the escape sequences of terminals."""
+    return _ESCAPE.sub("", text) if "\x1b" in text else text
+
+
+def legible(text: str) -> str:
+    """Make a text of anybody's fit for a message: what cannot be printed becomes a space."""
+    text = without_escapes(text)
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 class LineSplitter:
@@ -52,6 +66,8 @@ class FileTail:
     def poll(self) -> list[bytes]:
         """Return the lines that were completed since the last call."""
         lines: list[bytes] = []
+        if not self._path.is_file():  # Nor a pipe, whose opening would wait for a writer.
+            return lines
         try:
             with self._path.open("rb") as file:
                 if self._path.stat().st_size < self._offset:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -37,6 +37,7 @@ from bbopt_client.worker.evaluation import Command, Evaluation, Limits, Shutdown
 from bbopt_client.worker.flapping import Tally, Tickets
 from bbopt_client.worker.reporting import Reporter
 from bbopt_client.worker.scraping import OutputReader
+from bbopt_client.worker.watchdog import WatchdogProcess
 from bbopt_client.worker.workspace import Layout, Workspace, discard
 
 _ASK_WAIT_S = 5.0
@@ -131,6 +132,7 @@ class Worker:
         self._finished: deque[Path] = deque()
         self._started = 0.0
         self._crash: BaseException | None = None
+        self._watchdog: WatchdogProcess | None = None
 
     def run(self) -> WorkResult:
         """Work until the study, the count or somebody's patience ends.
@@ -142,7 +144,8 @@ class Worker:
             threading.Thread(target=self._work, name=f"bbopt-slot-{index}", daemon=True)
             for index in range(self._plan.parallel)
         ]
-        with self._signals():
+        with closing(WatchdogProcess(self._plan.limits.grace_s)) as watchdog, self._signals():
+            self._watchdog = watchdog
             for slot in slots:
                 slot.start()
             self._watch(slots)
@@ -272,13 +275,18 @@ class Worker:
         with self._counted():
             try:
                 workspace = self._prepare(trial)
-                ending = self._evaluation(trial, workspace).run()
+                evaluation = self._evaluation(trial, workspace)
+                ending = evaluation.run()
             except (OSError, ValueError) as error:
                 # The command, a disk or a directory: no trial would fare better here.
                 self._release(trial, "the worker cannot run the command")
                 self._abort(WorkEnd.BROKEN, f"trial {trial.number}: {error}")
                 return
         elapsed_s = time.monotonic() - started
+        if evaluation.log_problem:
+            self._say(
+                f"trial {trial.number}: its logs are incomplete: {evaluation.log_problem}"
+            )
         match ending:
             case Release(reason):
                 self._release(trial, reason)
@@ -288,8 +296,8 @@ class Worker:
                 self._tickets.give_back()
                 self._say(f"trial {trial.number} dropped: {reason}")
             case outcome:
-                self._tell(trial, outcome)
-                self._say(f"trial {trial.number} {describe(outcome)} ({elapsed_s:.1f} s)")
+                if self._tell(trial, outcome):
+                    self._say(f"trial {trial.number} {describe(outcome)} ({elapsed_s:.1f} s)")
                 self._count(outcome)
         self._prune(workspace)
 
@@ -333,11 +341,14 @@ class Worker:
             shutdown=self._shutdown,
             directive=lambda: standing_order(trial),
             reporter=Reporter(report),
+            watchdog=self._watchdog,
         )
 
-    def _tell(self, trial: Trial, outcome: Outcome) -> None:
+    def _tell(self, trial: Trial, outcome: Outcome) -> bool:
+        """Tell a result; say whether the server has acknowledged it, and if not, why."""
         try:
             self._study.tell(trial, outcome)
+            return True
         except InvalidError as error:
             # The server knows better what is a result; say so rather than leave it open.
             trial.fail(f"the result was refused: {error}", retry=False)
@@ -348,6 +359,7 @@ class Worker:
             raise
         except BboptError as error:
             self._say(f"trial {trial.number}: the result waits on disk: {error}")
+        return False
 
     def _release(self, trial: Trial, reason: str) -> None:
         try:

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
+from bbopt_client.worker.watchdog import WatchdogProcess
+
 StreamName: TypeAlias = Literal["stdout", "stderr"]
 _CHUNK = 1 << 16
 
@@ -23,7 +25,12 @@ class ProcessGroup:
     """A running command. Use as a context manager: leaving it kills what is left."""
 
     def __init__(
-        self, argv: Sequence[str], *, cwd: Path, environment: Mapping[str, str]
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        environment: Mapping[str, str],
+        watchdog: WatchdogProcess | None = None,
     ) -> None:
         """Start a command.
 
@@ -31,6 +38,7 @@ class ProcessGroup:
             argv: The program and its words; no shell looks at them.
             cwd: Directory to run in.
             environment: The whole environment of the child.
+            watchdog: Ends the group should this process be killed.
 
         Raises:
             OSError: The program cannot be started.
@@ -45,6 +53,9 @@ class ProcessGroup:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
+        self._watchdog = watchdog
+        if watchdog is not None:
+            watchdog.guard(self._process.pid)
         self._selector = selectors.DefaultSelector()
         for name, stream in (
             ("stdout", self._process.stdout),
@@ -115,6 +126,10 @@ class ProcessGroup:
             The exit code (negative: the signal that ended it) and the last output.
         """
         self.send(signal.SIGKILL)
+        if self._watchdog is not None:
+            # Before the child is reaped: then its number may become a stranger's.
+            self._watchdog.release(self._process.pid)
+            self._watchdog = None
         code = self._process.wait()
         output: list[tuple[StreamName, bytes]] = []
         # Bounded: a grandchild that left the session may hold the pipe and keep writing.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from bbopt.trial import Value
+from bbopt_client.worker.lines import legible
 
 STEP_KEY = "step"
 INFEASIBLE_KEY = "infeasible"
@@ -68,17 +69,19 @@ def read_json(text: str | bytes, names: frozenset[str]) -> Reading:
     """
     try:
         loaded = json.loads(text)
+        if isinstance(loaded, dict):
+            return read_object(loaded, names)
     except (ValueError, RecursionError):
         return Unreadable(f"not JSON: {_shorten(text)}")
-    if not isinstance(loaded, dict):
-        return Unreadable(f"not a JSON object: {_shorten(text)}")
-    return read_object(loaded, names)
+    return Unreadable(f"not a JSON object: {_shorten(text)}")
 
 
 def read_object(loaded: Mapping[str, object], names: frozenset[str]) -> Reading:
     """Read an object that was parsed already."""
     if (reason := loaded.get(INFEASIBLE_KEY)) and INFEASIBLE_KEY not in names:
-        return InfeasibleReport(reason if isinstance(reason, str) else "infeasible")
+        return InfeasibleReport(
+            legible(reason).strip() if isinstance(reason, str) else "infeasible"
+        )
     step = loaded.get(STEP_KEY)
     if step is not None and (isinstance(step, bool) or not isinstance(step, int)):
         return Unreadable(f"step must be an integer, got {_shorten(step)}")
@@ -96,7 +99,7 @@ def read_object(loaded: Mapping[str, object], names: frozenset[str]) -> Reading:
         metrics[name] = measured
     if metrics:
         return Report(metrics, step)
-    return Report(metrics, step, tuple(str(key) for key in loaded if key != STEP_KEY))
+    return Report(metrics, step, tuple(legible(key) for key in loaded if key != STEP_KEY))
 
 
 def _measured(given: object) -> Measured | None:
@@ -123,7 +126,9 @@ def _measured_with(value: float, rest: Mapping[object, object]) -> Measured | No
         or not isinstance(sd, int | float | None)
     ):
         return None
-    if isinstance(replicates, bool) or not isinstance(replicates, int) or replicates < 1:
+    if isinstance(replicates, bool) or not isinstance(replicates, int):
+        return None
+    if not 1 <= replicates < 2**63:
         return None
     return to_measured(value, sd, replicates)
 
@@ -131,16 +136,17 @@ def _measured_with(value: float, rest: Mapping[object, object]) -> Measured | No
 def to_measured(value: float, sd: float | None = None, replicates: int = 1) -> Measured | None:
     """Tell numbers from NaN and infinities; ``None`` for a negative or non-finite ``sd``."""
     try:
-        number = float(value)
+        number, deviation = float(value), None if sd is None else float(sd)
     except OverflowError:
         return NotFinite("too large")
     if not math.isfinite(number):
         return NotFinite(str(number))
-    if sd is not None and not (math.isfinite(sd) and sd >= 0):
+    if deviation is not None and not (math.isfinite(deviation) and deviation >= 0):
         return None
-    return Value(number, None if sd is None else float(sd), replicates)
+    return Value(number, deviation, replicates)
 
 
 def _shorten(given: object) -> str:
     text = given.decode(errors="replace") if isinstance(given, bytes) else str(given)
+    text = legible(text[:200])
     return text if len(text) <= 80 else text[:77] + "..."

@@ -59,6 +59,7 @@ class MetricsRecord:
         self._scraped: dict[str, Measured] = {}
         self._note = ""
         self.infeasible: InfeasibleReport | None = None
+        self._has_result = False
         self.result_fault = ""
         """What is wrong with the result file, or nothing."""
 
@@ -87,6 +88,7 @@ class MetricsRecord:
         there may contradict it.
         """
         self.add(reading)
+        self._has_result = isinstance(reading, Report)
         if isinstance(reading, Unreadable):
             self.result_fault = reading.message
 
@@ -104,6 +106,11 @@ class MetricsRecord:
     def explicit_final(self) -> Final:
         """Say what the trial measured, from values without a step alone."""
         return self._judge(self._final)
+
+    def result(self) -> Full | None:
+        """Return what the trial measured if it has left a result file that says so."""
+        final = self.explicit_final()
+        return final if self._has_result and isinstance(final, Full) else None
 
     def partial(self) -> dict[str, Value]:
         """Return the latest number of each metric at the last step, for a stopped trial."""

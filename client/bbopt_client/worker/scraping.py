@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bbopt.errors import InvalidError
+from bbopt_client.worker.lines import without_escapes
 from bbopt_client.worker.readings import (
     Measured,
     Reading,
@@ -43,7 +44,7 @@ class OutputReader:
 
     def read(self, line: bytes) -> Reading | Scraped | None:
         """Read one line; ``None`` when it is not about metrics."""
-        text = line.decode("utf-8", errors="replace").strip()
+        text = without_escapes(line.decode("utf-8", errors="replace")).strip()
         if self.reads_marked:
             # Not only at the start: progress bars leave the cursor inside a line.
             if (position := text.find(MARKER)) >= 0:

@@ -89,6 +89,7 @@ def trial(view: TrialView) -> trial_pb2.Trial:
         _write_final_measurement(message, trial_pb2.Outcome.FromString(row.outcome))
     if row.state in HELD:
         message.lease.CopyFrom(_lease(view))
+    message.worker_id = row.worker
     message.attempt = row.attempt
     message.revision = row.revision
     message.amendments = row.amendments

@@ -335,7 +335,7 @@ class FakeService(OptimizationServiceServicer, InsightServiceServicer):
         n_open = sum(trial.state not in (State.STATE_FAILED,) for trial in trials.values())
         for _ in range(min(request.count, limit - n_open)):
             trial = self._new_trial(request.parent, State.STATE_ACTIVE)
-            trial.lease.worker_id = request.worker_id
+            trial.worker_id = trial.lease.worker_id = request.worker_id
             trial.lease.token = f"token-{trial.number}"
             trial.lease.duration.seconds = self.lease_s
             trial.start_time.GetCurrentTime()

@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -60,6 +61,28 @@ def test_children_are_ended_when_the_block_raises(tmp_path: Path) -> None:
         interrupted()
     assert child is not None
     assert child.poll() is not None
+
+
+ABANDONED = """
+import sys, time
+from pathlib import Path
+from bbopt_client.demo.processes import ProcessGroup
+folder = Path(sys.argv[1])
+with ProcessGroup(grace_s=0.5) as group:
+    child = group.start([sys.executable, "-c", sys.argv[2], str(folder / "pid")],
+                        log=folder / "log")
+    time.sleep(600)
+"""
+
+
+def test_nothing_outlives_a_process_that_is_killed(tmp_path: Path) -> None:
+    owner = subprocess.Popen([sys.executable, "-c", ABANDONED, str(tmp_path), STUBBORN])  # noqa: S603
+    grandchild = wait_for(tmp_path / "pid")
+    child = psutil.Process(grandchild).ppid()
+    owner.kill()
+    owner.wait()
+    assert not is_running(child)
+    assert not is_running(grandchild)
 
 
 def test_a_child_has_a_session_of_its_own(tmp_path: Path) -> None:

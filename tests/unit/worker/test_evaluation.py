@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bbopt.rpc.trial import outcome_from_message, outcome_to_message
 from bbopt.trial import Completed, Failed, Infeasible, Stopped, Value
 from bbopt_client.worker.command import CommandTemplate
 from bbopt_client.worker.ending import Drop, Ending, Order, Release
@@ -155,6 +156,106 @@ def test_garbage_beside_the_result_does_no_harm(tmp_path: Path) -> None:
         "echo; echo '::bbopt::{\"loss\": 2}'"
     )
     assert completed_loss(shell(tmp_path, script).run()) == 2.0
+
+
+MARK = "::bbopt::"
+NOISE = {
+    "megabytes without a newline": "print('x' * 3_000_000, end='\\n'); print('loss=0.5')",
+    "binary without a newline at the end": (
+        "print('loss=0.5', flush=True);out.write(bytes(range(256)).replace(b'\\n', b'') * 9000)"
+    ),
+    "bytes that are no UTF-8": "out.write(b'\\xff\\xfe loss=0.5 \\xc3\\n\\x80\\xbf\\n')",
+    "bytes that are no UTF-8 behind a mark": (
+        'out.write(b\'\\xff\\xfe::bbopt::{"loss": 0.5, "note": "\\xff"}\\n\')'
+    ),
+    "colours around name and value": r"print('\x1b[1;32mloss\x1b[0m=\x1b[31m0.5\x1b[0m')",
+    "colours around a mark": r"""print('\x1b[2K\x1b[32m::bbopt::{"loss": 0.5}\x1b[0m')""",
+    "the title of a terminal": r"print('\x1b]0;loss=9\x07loss=0.5')",
+    "the same metric again and again": "[print(f'loss={v}') for v in (3, 3, 2, 0.5)]",
+    "not a number before a number": "print('loss=nan'); print('loss=inf'); print('loss=0.5')",
+    "steps that decrease": (
+        "[print(MARK + json.dumps({'step': s, 'loss': s / 2})) for s in (9, 5, 5, 3, 1)]"
+    ),
+    "steps beyond any counter": (
+        "[print(MARK + json.dumps({'step': s, 'loss': 9})) for s in (2**63, -1, 1.5, True)];"
+        "print('loss=0.5')"
+    ),
+    "closed outputs": (
+        "os.close(1); os.close(2); time.sleep(0.3);"
+        "open(os.environ['BBOPT_RESULT_FILE'], 'w').write('{\"loss\": 0.5}'); os._exit(0)"
+    ),
+    "a pipe where the reports should be": (
+        "os.mkfifo(os.environ['BBOPT_REPORT_FILE']);"
+        "os.mkfifo(os.environ['BBOPT_RESULT_FILE']);"
+        "print('loss=0.5')"
+    ),
+    "a directory where the result should be": (
+        "os.mkdir(os.environ['BBOPT_RESULT_FILE']); print('loss=0.5')"
+    ),
+    "its own directory deleted": (
+        "shutil.rmtree(pathlib.Path(os.environ['BBOPT_PARAMS_FILE']).parent);"
+        "print('x' * 100_000); print('loss=0.5')"
+    ),
+}
+
+
+@pytest.mark.parametrize("script", NOISE.values(), ids=NOISE.keys())
+def test_a_program_that_writes_anything_at_all_is_understood(
+    tmp_path: Path, script: str
+) -> None:
+    setup = (
+        "import json, os, pathlib, shutil, sys, time\n"
+        f"MARK, out = {MARK!r}, open(1, 'wb', buffering=0, closefd=False)\n"
+    )
+    limits = Limits(log_bytes=50_000, timeout_s=60)
+    trial = Trial(tmp_path, sys.executable, "-c", setup + script, limits=limits)
+    assert completed_loss(trial.run()) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("report", "ending"),
+    [
+        ('{"infeasible": "\\ud800 \\u0007 \\u001b[31mred\\u001b[0m"}', Infeasible),
+        ('{"loss": 1, "step": "\\ud800"}', Failed),
+        ('{"\\ud800": 1}', Failed),
+        ('{"loss": {"value": 1, "replicates": 1' + "0" * 30 + "}}", Failed),
+        ('{"loss": [1, 1' + "0" * 400 + "]}", Failed),
+        ('{"loss": ' + "[" * 900 + "]" * 900 + "}", Failed),
+        ('{"loss": 1' + "0" * 5000 + "}", Failed),
+    ],
+    ids=[
+        "half a character",
+        "half a character as a step",
+        "half a character as a name",
+        "too many replicates",
+        "a deviation beyond every float",
+        "very deep",
+        "a very long number",
+    ],
+)
+def test_what_a_report_says_can_be_told_whatever_it_is(
+    tmp_path: Path, report: str, ending: type
+) -> None:
+    (tmp_path / "report").write_text(report)
+    told = shell(tmp_path, "cat $OUT/report > $BBOPT_REPORT_FILE").run()
+    assert isinstance(told, Infeasible | Failed)
+    assert isinstance(told, ending)
+    assert outcome_from_message(outcome_to_message(told)) == told
+    assert told.message.isprintable()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_costs_the_logs_but_not_the_trial(tmp_path: Path) -> None:
+    script = (
+        "trap 'exit 0' TERM; echo out; echo err >&2; echo '::bbopt::{\"loss\": 1}';"
+        "touch $OUT/ready; while :; do sleep 0.02; done"
+    )
+    trial = shell(tmp_path, script, Limits(grace_s=30))
+    for name in ("stdout.log", "stderr.log", "stop"):
+        (trial.workspace.directory / name).symlink_to("/dev/full")
+    ending = trial.run_until((tmp_path / "ready").exists, trial.preempt)
+    assert completed_loss(ending) == 1.0
+    assert "No space left" in trial.evaluation.log_problem
 
 
 def test_reports_with_a_step_are_passed_on_in_order(tmp_path: Path) -> None:
@@ -368,6 +469,26 @@ def test_a_result_that_was_there_when_the_order_came_is_kept(tmp_path: Path) -> 
     ending = trial.run_until((tmp_path / "ready").exists, trial.preempt)
     # Only values without a step count: a step is not a result.
     assert completed_loss(ending) == 5.0
+
+
+@pytest.mark.parametrize("order", ["timeout", "preemption"])
+def test_a_program_that_hangs_after_its_result_has_given_it(tmp_path: Path, order: str) -> None:
+    script = "echo '{\"loss\": 5}' > $BBOPT_RESULT_FILE; touch $OUT/ready; sleep 60"
+    timeout_s = 3.0 if order == "timeout" else None
+    trial = shell(tmp_path, script, Limits(timeout_s=timeout_s, grace_s=0.3))
+
+    def act() -> None:
+        if order == "preemption":
+            trial.preempt()
+
+    ending = trial.run_until((tmp_path / "ready").exists, act)
+    assert completed_loss(ending) == 5.0
+
+
+def test_half_a_result_file_is_no_result_of_a_program_that_hangs(tmp_path: Path) -> None:
+    script = "echo loss=3; printf '{\"loss\": 5' > $BBOPT_RESULT_FILE; sleep 60"
+    ending = shell(tmp_path, script, Limits(timeout_s=1, grace_s=0.3)).run()
+    assert ending == Failed("ran longer than 1 s", retryable=False)
 
 
 def test_a_step_is_no_result_of_a_preempted_trial(tmp_path: Path) -> None:

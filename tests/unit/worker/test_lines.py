@@ -71,4 +71,11 @@ def test_a_log_never_outgrows_its_limit_and_keeps_the_end(
 def test_the_last_lines_are_printable_and_few() -> None:
     last = LastLines(n_lines=2)
     last.feed(b"one\ntwo\n\n  10%\r 100% done\n\x1b[31mred\x1b[0m")
-    assert last.text() == " 100% done\n [31mred [0m"
+    assert last.text() == " 100% done\nred"
+
+
+def test_the_very_last_line_is_never_crowded_out() -> None:
+    last = LastLines()
+    last.feed(b"".join(b"%d " % i + b"x" * 1000 + b"\n" for i in range(20)) + b"boom\n")
+    text = last.text()
+    assert (len(text) <= 3500, text.startswith("1"), text.endswith("\nboom")) == (True,) * 3

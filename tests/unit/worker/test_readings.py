@@ -1,8 +1,14 @@
 """One JSON object: what it says about a trial."""
 
-import pytest
+import json
 
-from bbopt.trial import Value
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bbopt.rpc.trial import outcome_to_message
+from bbopt.trial import Completed, Failed, Infeasible, Value
+from bbopt_client.worker.ending import Exit, judge
 from bbopt_client.worker.readings import (
     InfeasibleReport,
     NotFinite,
@@ -11,6 +17,7 @@ from bbopt_client.worker.readings import (
     Unreadable,
     read_json,
 )
+from bbopt_client.worker.record import MetricsRecord
 
 NAMES = frozenset({"loss", "acc"})
 
@@ -64,6 +71,31 @@ def test_a_report_is_read(text: str, expected: Reading) -> None:
 )
 def test_what_is_no_report_is_named_as_unreadable(text: str) -> None:
     assert isinstance(read_json(text, NAMES), Unreadable)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers(-(10**400), 10**400) | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["loss", "step", "value", "sd", "replicates", "infeasible"])
+            | st.text(),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(JSON | st.dictionaries(st.sampled_from(["loss", "step", "infeasible"]), JSON))
+def test_any_json_is_read_and_what_it_says_can_be_sent(value: object) -> None:
+    record = MetricsRecord(frozenset({"loss"}))
+    record.add_result(read_json(json.dumps(value), frozenset({"loss"})))
+    ending = judge(Exit(0, 1.0, ""), record)
+    assert isinstance(ending, Completed | Failed | Infeasible)
+    message = outcome_to_message(ending)
+    assert type(message).FromString(message.SerializeToString()) == message
 
 
 def test_an_integer_beyond_every_float_is_not_finite() -> None:

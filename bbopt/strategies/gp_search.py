@@ -2,8 +2,8 @@
 
 It starts with the space's default point and quasi-random points, then lets the models choose. A
 failed fit never fails an ask; the ladder is: the newest hyperparameters, the same with jitter,
-the earlier ones, the prior's mode, a quasi-random point. Whatever is below the first rung says so
-in its provenance.
+the earlier ones, the prior's mode, a quasi-random point. Whatever is below the first rung says
+so in its provenance.
 """
 
 import time

@@ -5,12 +5,13 @@ from bbopt.acquisition.ensemble import incumbent_value
 from bbopt.acquisition.integrated_expected_improvement import IntegratedLogExpectedImprovement
 from bbopt.acquisition.log_expected_improvement import LogExpectedImprovement
 from bbopt.acquisition.log_feasibility import LogProbabilityOfFeasibility, LogVariance
-from bbopt.acquisition.log_success import LogProbabilityOfSuccess
+from bbopt.acquisition.log_success import CrashAversion, LogProbabilityOfSuccess
 from bbopt.acquisition.posterior_mean import PosteriorMean
 from bbopt.acquisition.protocol import Acquisition
 
 __all__ = [
     "Acquisition",
+    "CrashAversion",
     "IntegratedLogExpectedImprovement",
     "LogExpectedImprovement",
     "LogProbabilityOfFeasibility",

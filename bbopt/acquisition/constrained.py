@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bbopt.acquisition.log_feasibility import LogProbabilityOfFeasibility, LogVariance
-from bbopt.acquisition.log_success import LogProbabilityOfSuccess
+from bbopt.acquisition.log_success import CrashAversion
 from bbopt.acquisition.protocol import Acquisition
 from bbopt.gp import GPModel
 
@@ -66,7 +66,7 @@ def constrained(
         success: A model of labels +1 (worked) and -1 (crashed).
 
     Returns:
-        ``log EI + sum log P(feasible) + log P(success)``.
+        ``log EI + sum log P(feasible) + log P(success)``, the last one with ``CrashAversion``.
 
     Source:
         Gardner et al. (2014), "Bayesian Optimization with Inequality Constraints"; in
@@ -86,7 +86,8 @@ def search_for_feasibility(
         success: A model of labels +1 and -1.
 
     Returns:
-        ``sum log P(feasible) + log P(success) + 0.1 mean log variance``.
+        ``sum log P(feasible) + log P(success) + 0.1 mean log variance``, with
+        ``CrashAversion``.
     """
     models = [*constraints, *([] if success is None else [success])]
     bonus = [LogVariance(model, VARIANCE_BONUS / len(models)) for model in models]
@@ -96,5 +97,5 @@ def search_for_feasibility(
 def _feasibility(constraints: Sequence[GPModel], success: GPModel | None) -> list[Acquisition]:
     parts: list[Acquisition] = [LogProbabilityOfFeasibility(model) for model in constraints]
     if success is not None:
-        parts.append(LogProbabilityOfSuccess(success))
+        parts.append(CrashAversion(success))
     return parts

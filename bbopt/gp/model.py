@@ -25,7 +25,7 @@ from torch import Tensor
 from bbopt.gp.features import FeatureColumn, FeatureMap
 from bbopt.gp.fit import FitSettings, RefitSchedule, fit_map
 from bbopt.gp.kernels import Kernel
-from bbopt.gp.objective import MapObjective
+from bbopt.gp.objective import BASE_JITTER, MapObjective
 from bbopt.gp.posterior import Members, Posterior
 from bbopt.gp.priors import FixedNoise, HyperPriors, LearnedNoise
 from bbopt.gp.warp import (
@@ -219,6 +219,13 @@ class GPModel:
         ``(D,)``.
         """
         return np.exp(self._theta[int(np.argmax(self.weights)), : self.priors.n_length_scales])
+
+    @property
+    def rescue(self) -> float:
+        """Largest variance that had to be added to a kernel's diagonal, beside the noise and
+        the constant that is always added, so that it could be factorized; 0 for a healthy one.
+        """
+        return float(self.posterior.jitter.max()) - BASE_JITTER
 
     def refit_if_due(self) -> bool:
         """Renew the hyperparameters if the schedule says so; never twice for the same data.

@@ -1,7 +1,7 @@
 """Linear algebra, safe mathematics, counter-based randomness and devices for the engine."""
 
 from bbopt.numerics.devices import resolve_device
-from bbopt.numerics.linalg import CholeskyFactor, cholesky, inverse_factor
+from bbopt.numerics.linalg import FAILURES, CholeskyFactor, cholesky, inverse_factor
 from bbopt.numerics.random import stream
 from bbopt.numerics.safe_math import (
     log_h,
@@ -11,6 +11,7 @@ from bbopt.numerics.safe_math import (
 )
 
 __all__ = [
+    "FAILURES",
     "CholeskyFactor",
     "cholesky",
     "inverse_factor",

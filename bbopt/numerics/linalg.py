@@ -8,11 +8,15 @@ is worth telling the user.
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bbopt.errors import NumericalError
 
+_TorchError: Final[type[Exception]] = torch.linalg.LinAlgError  # type: ignore[attr-defined]
+FAILURES: Final = (NumericalError, _TorchError, np.linalg.LinAlgError)
+"""What a computation raises that the numbers given to it broke: ours, torch's and scipy's."""
 JITTER_LADDER: Final = (0.0, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
 """Fractions of the mean diagonal, tried in order; above 1e-4 the model is visibly another
 one."""

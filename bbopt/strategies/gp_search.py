@@ -1,8 +1,9 @@
 """The default strategy: Gaussian processes and (constrained) log expected improvement.
 
 It starts with the space's default point and quasi-random points, then lets the models choose. A
-failed fit never fails an ask; the ladder is: the newest hyperparameters, the earlier ones, the
-prior's mode, a quasi-random point. Whatever is below the first rung says so in its provenance.
+failed fit never fails an ask; the ladder is: the newest hyperparameters, the same with jitter,
+the earlier ones, the prior's mode, a quasi-random point. Whatever is below the first rung says
+so in its provenance.
 """
 
 import time
@@ -16,7 +17,7 @@ import torch
 from bbopt.acquisition import LogProbabilityOfFeasibility, LogProbabilityOfSuccess
 from bbopt.errors import NumericalError, PreconditionError
 from bbopt.gp import GPModel, Kernel
-from bbopt.numerics import resolve_device, stream
+from bbopt.numerics import FAILURES, resolve_device, stream
 from bbopt.problem import Noise
 from bbopt.search import Found, SearchSettings, maximise_batch
 from bbopt.space import ColumnKind, Fixed
@@ -28,6 +29,7 @@ from bbopt.strategies.gp_goal import Goal
 from bbopt.strategies.gp_surrogates import (
     Surrogates,
     is_noise_visible,
+    name_rescues,
     read_hyperparameters,
 )
 from bbopt.strategies.outputs import SUCCESS, finite
@@ -211,7 +213,7 @@ class GPSearch:
                 notes = f"{time_left_s:.3f} s left: no refit, short search"
             middle = time.perf_counter()
             found = self._search(n, pending, models, is_short=effort is Effort.SHORT)
-        except NumericalError as error:
+        except FAILURES as error:
             return self._at_prior_mode(n, pending, error)
         if effort is Effort.FULL:
             end = time.perf_counter()
@@ -230,7 +232,7 @@ class GPSearch:
         try:
             models = self._surrogates.condition()
             found = self._search(n, pending, models, is_short=True)
-        except NumericalError as second:
+        except FAILURES as second:
             self._surrogates.forget_hyperparameters()
             return self._quasi_random(n, f"the model failed: {error}; then: {second}")
         return self._suggestions(n, found, models, f"prior-mode hyperparameters: {error}")
@@ -260,6 +262,8 @@ class GPSearch:
             )
             if len(found) == n:
                 break
+        if not all(np.isfinite(each.value) for each in found):
+            raise NumericalError("the acquisition is not a number wherever it was evaluated")
         if found:
             self._optima = found[0].optima[:N_WARM_STARTS].copy()
         return found
@@ -279,6 +283,7 @@ class GPSearch:
         self, n: int, found: Sequence[Found], models: dict[str, GPModel], notes: str
     ) -> list[Suggestion]:
         """Turn rows into suggestions that carry what the models expect there."""
+        notes = "; ".join([notes] * bool(notes) + name_rescues(models))
         if len(found) < n:
             self._status = Status.EXHAUSTED
         if not found:
@@ -313,11 +318,12 @@ class GPSearch:
         if len(rows) < 3:
             return recommend_measured(columns)
         try:
-            model = self._answering_models()["objective"]
-        except NumericalError:
+            mean = self._answering_models()["objective"].predict(columns.X[rows]).mean
+        except FAILURES:
             return recommend_measured(columns)
-        mean = model.predict(columns.X[rows]).mean
-        best = rows[int(np.argmax(np.where(np.isnan(mean), -np.inf, mean)))]
+        if not np.isfinite(mean).all():
+            return recommend_measured(columns)
+        best = rows[int(np.argmax(mean))]
         return Recommendation(
             int(columns.numbers[best]), "highest posterior mean among feasible trials"
         )
@@ -327,10 +333,17 @@ class GPSearch:
 
         Raises:
             PreconditionError: Fewer than two results are in.
+            NumericalError: Not even the prior's mode gives numbers.
         """
         if int(np.isfinite(self._context.columns.Y[:, 0]).sum()) < 2:
             raise PreconditionError("there is no model before two trials have a result")
-        models = self._answering_models()
+        try:
+            return self._predict(self._answering_models(), X)
+        except FAILURES:
+            return self._predict(self._fresh_surrogates().condition(), X)
+
+    def _predict(self, models: dict[str, GPModel], X: Array) -> Predictions:
+        """Predict with some models; raises ``NumericalError`` if the answer is no number."""
         log_probability = np.zeros(len(X))
         rows = torch.from_numpy(np.ascontiguousarray(X)).to(models["objective"].device)
         with torch.inference_mode():
@@ -340,7 +353,11 @@ class GPSearch:
                 elif name != "objective":
                     part = LogProbabilityOfFeasibility(model).value(rows)
                     log_probability += part.cpu().numpy()
-        return Predictions(self._moments(models, X), np.exp(np.minimum(log_probability, 0.0)))
+        moments = self._moments(models, X)
+        probability = np.exp(np.minimum(log_probability, 0.0))
+        if not (all(map(finite, moments.values())) and np.isfinite(probability).all()):
+            raise NumericalError("the model predicts what is not a number")
+        return Predictions(moments, probability)
 
     def _answering_models(self) -> dict[str, GPModel]:
         """Return models for ``predict`` and ``recommend``; never changes the state.
@@ -353,14 +370,15 @@ class GPSearch:
         columns = self._context.columns
         key = (len(columns.X), columns.amended_revision)
         if self._answering is None or self._answering[0] != key:
-            fresh = Surrogates(
-                self._context,
-                self._settings.kernels,
-                resolve_device(self._context.device),
-            )
+            fresh = self._fresh_surrogates()
             fresh.refit()
             self._answering = (key, fresh)
         return self._answering[1].condition()
+
+    def _fresh_surrogates(self) -> Surrogates:
+        """Return models at the prior's mode."""
+        device = resolve_device(self._context.device)
+        return Surrogates(self._context, self._settings.kernels, device)
 
     def _moments(self, models: dict[str, GPModel], X: Array) -> dict[str, Moments]:
         """Predict metrics in the user's units; the first bound of a metric speaks for it."""

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bbopt.errors import NumericalError
 from bbopt.gp import (
     FitSettings,
     FixedNoise,
@@ -26,7 +25,7 @@ from bbopt.gp import (
     RefitSchedule,
     WarpKind,
 )
-from bbopt.numerics import stream
+from bbopt.numerics import FAILURES, stream
 from bbopt.problem import Noise
 from bbopt.strategies.outputs import Output, outputs_of
 from bbopt.strategies.strategy import Array, StrategyContext
@@ -136,7 +135,7 @@ class Surrogates:
                     model.refit()
                 elif not model.refit_if_due():
                     continue
-            except NumericalError as error:
+            except FAILURES as error:
                 faults.append(f"fit of {name} failed ({error}), earlier hyperparameters kept")
                 continue
             self.saved[name] = model.hyperparameters
@@ -280,6 +279,15 @@ def read_hyperparameters(
         for kind, _, name in [key.partition("/")]
         if kind == "theta"
     }
+
+
+def name_rescues(models: Mapping[str, GPModel]) -> list[str]:
+    """Say which models could only be factorized with something added to their diagonals."""
+    return [
+        f"model of {name} made positive definite by adding {model.rescue:.1e} to its diagonal"
+        for name, model in models.items()
+        if model.rescue > 0.0
+    ]
 
 
 def is_noise_visible(model: GPModel) -> bool:

@@ -1,6 +1,7 @@
 """A study: ask for points, tell what they measured, read what is known."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from typing import TypeAlias
 
@@ -41,6 +42,7 @@ from bbopt_client.results import (
     StudyStats,
     TellResult,
     ask_reason_from_message,
+    datetime_from_message,
     prediction_from_message,
     stats_from_message,
     study_state_from_message,
@@ -107,6 +109,15 @@ class Study:
     def state_message(self) -> str:
         """Why it is in its state."""
         return self._message.state_reason.message
+
+    @property
+    def set_aside_until(self) -> datetime | None:
+        """Until when asks are answered without a model, because the study brought down the
+        server's compute too often, as of the last ``refresh``; ``None``: it is well.
+        """
+        if not self._message.HasField("set_aside_until"):
+            return None
+        return datetime_from_message(self._message.set_aside_until)
 
     @property
     def stats(self) -> StudyStats:

@@ -74,6 +74,7 @@ def test_a_study_is_made_of_options(line: CommandLine) -> None:
         "project": "default",
         "state": "active",
         "message": "",
+        "set_aside_until": None,
         "objective": "-loss",
         "constraints": ["latency_ms <= 20"],
         "n_parameters": 3,

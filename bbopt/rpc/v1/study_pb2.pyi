@@ -124,6 +124,7 @@ class Study(google.protobuf.message.Message):
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
     STATS_FIELD_NUMBER: builtins.int
+    SET_ASIDE_UNTIL_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Output only on creation: built from parent and study_id."""
     uid: builtins.str
@@ -155,6 +156,12 @@ class Study(google.protobuf.message.Message):
     def stats(self) -> Global___StudyStats:
         """Output only."""
 
+    @property
+    def set_aside_until(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Output only. The study brought down compute too often: until then its asks are answered
+        without a model, unless they allow no fallback. Unset for a study that is well.
+        """
+
     def __init__(
         self,
         *,
@@ -170,9 +177,10 @@ class Study(google.protobuf.message.Message):
         update_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         stats: Global___StudyStats | None = ...,
+        set_aside_until: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "spec", b"spec", "state_reason", b"state_reason", "stats", b"stats", "update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "revision", b"revision", "spec", b"spec", "state", b"state", "state_reason", b"state_reason", "stats", b"stats", "uid", b"uid", "update_time", b"update_time"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "set_aside_until", b"set_aside_until", "spec", b"spec", "state_reason", b"state_reason", "stats", b"stats", "update_time", b"update_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "revision", b"revision", "set_aside_until", b"set_aside_until", "spec", b"spec", "state", b"state", "state_reason", b"state_reason", "stats", b"stats", "uid", b"uid", "update_time", b"update_time"]) -> None: ...
 
 Global___Study: typing_extensions.TypeAlias = Study
 

@@ -8,6 +8,8 @@ from bbopt.trial import Completed, Failed, Infeasible, Stopped
 from bbopt_client.cli.output import Record
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from bbopt.trial import Measurement
     from bbopt_client.results import TellResult
     from bbopt_client.study import Study
@@ -76,7 +78,7 @@ def study_record(study: "Study", *, with_definition: bool = False) -> Record:
         study: As of its last answer.
         with_definition: Add everything that defines it, in the form of a study file.
     """
-    stats, problem = study.stats, study.problem
+    stats, problem, until = study.stats, study.problem, study.set_aside_until
     counts = {
         "queued": stats.queued,
         "active": stats.active,
@@ -91,6 +93,7 @@ def study_record(study: "Study", *, with_definition: bool = False) -> Record:
         "project": study.name.project,
         "state": study.state.value,
         "message": study.state_message,
+        "set_aside_until": None if until is None else until.isoformat(),
         "objective": metric_text(problem.objective),
         "constraints": [metric_text(metric) for metric in problem.constraints],
         "n_parameters": len(problem.space.parameters),
@@ -112,9 +115,13 @@ def study_record(study: "Study", *, with_definition: bool = False) -> Record:
         "finished": stats.n_finished,
         "budget": problem.budget.trials,
         **counts,
-        "message": study.state_message,
+        "message": study.state_message if until is None else _set_aside(until),
     }
     return Record(data, flat)
+
+
+def _set_aside(until: "datetime") -> str:
+    return f"asks get no model until {until:%H:%M:%S %Z}: it brought down compute too often"
 
 
 def tell_record(result: "TellResult", study: "Study") -> Record:

@@ -103,6 +103,10 @@ class Compute(Protocol):
         """Rank the evaluated trials by the model and name the best."""
         ...
 
+    def set_aside_s(self, uid: str) -> float:
+        """Say how long a study that brought down compute gets no model; 0 if it is well."""
+        ...
+
     async def forget(self, uid: str) -> None:
         """Drop what is held for a study, e.g. a deleted one. Never raises for the unknown."""
         ...

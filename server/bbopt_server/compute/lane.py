@@ -153,8 +153,10 @@ class Lane:
             ExhaustedError: Too many jobs wait.
             ComputeUnavailableError: There is no process and none is on its way.
             ComputeFailedError: The process was lost twice over this job, or the study is set
-                aside.
+                aside: that is said at once, whatever else waits.
         """
+        if (left_s := self._quarantine.time_left_s(study.uid)) > 0.0:
+            raise _set_aside(left_s)
         job = self._enqueue(study, task, time_left_s)
         return await job.answer
 
@@ -301,6 +303,10 @@ class Lane:
         self.counters.n_lost_busy += 1
         self.counters.lost_reasons.append(str(error))
         self._quarantine.record(uid)
+        if (left_s := self._quarantine.time_left_s(uid)) > 0.0:
+            _log.error(
+                "study %s is set aside for %.0f s: no model answers its asks", uid, left_s
+            )
         job.n_attempts += 1
         if job.n_attempts < _MAX_ATTEMPTS:
             self._waiting.appendleft(job)

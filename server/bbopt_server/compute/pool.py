@@ -79,6 +79,10 @@ class ComputePool:
         """Name the studies that brought down compute too often."""
         return self._quarantine.set_aside()
 
+    def set_aside_s(self, uid: str) -> float:
+        """Say how long a study that brought down compute gets no model; 0 if it is well."""
+        return self._quarantine.time_left_s(uid)
+
     async def start(self) -> None:
         """Begin to load in the background; returns at once."""
         for lane in self._lanes:

@@ -60,6 +60,8 @@ def study(view: StudyView) -> study_pb2.Study:
     message.revision = row.revision
     message.create_time.CopyFrom(_time(row.created_at))
     message.update_time.CopyFrom(_time(row.updated_at))
+    if view.set_aside_until is not None:
+        message.set_aside_until.CopyFrom(_time(view.set_aside_until))
     stats = message.stats
     stats.queued = counts.get("QUEUED", 0)
     stats.active = sum(counts.get(state, 0) for state in HELD)

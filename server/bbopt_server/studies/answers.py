@@ -15,6 +15,8 @@ class StudyView:
 
     row: StudyRow
     counts: Mapping[str, int]
+    set_aside_until: float | None = None
+    """Unix time until which no model answers its asks; ``None``: it is well."""
 
 
 @dataclass(frozen=True, slots=True)

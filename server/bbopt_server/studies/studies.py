@@ -143,7 +143,13 @@ class Studies:
             row = find_study(tx, name)
             return StudyView(row, tx.count_trials(row.key))
 
-        return await self._store.read(work)
+        return self._with_health(await self._store.read(work))
+
+    def _with_health(self, view: StudyView) -> StudyView:
+        left_s = self._compute.set_aside_s(view.row.uid)
+        if left_s <= 0.0:
+            return view
+        return replace(view, set_aside_until=self._outside.wall() + left_s)
 
     async def list_studies(
         self, project: str, *, page_size: int, page_token: str, with_deleted: bool
@@ -163,7 +169,8 @@ class Studies:
             views = tuple(StudyView(row, tx.count_trials(row.key)) for row in shown)
             return StudyPage(views, token)
 
-        return await self._store.read(work)
+        page = await self._store.read(work)
+        return replace(page, studies=tuple(map(self._with_health, page.studies)))
 
     async def delete_study(self, command: DeleteStudy, call: Call[None]) -> bytes:
         """Hide a study and free its name."""

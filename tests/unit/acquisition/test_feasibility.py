@@ -6,6 +6,7 @@ import torch
 from scipy.stats import norm
 
 from bbopt.acquisition import (
+    CrashAversion,
     LogExpectedImprovement,
     LogProbabilityOfFeasibility,
     LogProbabilityOfSuccess,
@@ -74,6 +75,18 @@ def test_where_everything_worked_success_is_certain() -> None:
     assert float(LogProbabilityOfSuccess(model).value(queries()).exp().min()) > 0.99
 
 
+def test_a_search_avoids_what_mostly_crashes_more_than_its_probability_says() -> None:
+    model = model_of(WarpKind.IDENTITY, 40)
+    Q = queries()
+    probability = LogProbabilityOfSuccess(model, has_noise=False).value(Q)
+    aversion = CrashAversion(model).value(Q)
+    is_likely = probability >= math.log(0.3)
+    assert bool(is_likely.any())
+    assert bool((~is_likely).any())
+    assert torch.equal(aversion[is_likely], probability[is_likely])
+    assert bool((aversion[~is_likely] < probability[~is_likely]).all())
+
+
 def test_a_constrained_improvement_is_the_sum_of_its_parts() -> None:
     objective, constraint, crash = (
         model_of(w) for w in (WarpKind.HALF_RANK, WarpKind.BILOG, WarpKind.IDENTITY)
@@ -83,7 +96,7 @@ def test_a_constrained_improvement_is_the_sum_of_its_parts() -> None:
     expected = (
         improvement.value(Q)
         + 2 * LogProbabilityOfFeasibility(constraint).value(Q)
-        + LogProbabilityOfSuccess(crash).value(Q)
+        + CrashAversion(crash).value(Q)
     )
     torch.testing.assert_close(whole.value(Q), expected, rtol=1e-12, atol=1e-12)
     assert constrained(improvement) is improvement

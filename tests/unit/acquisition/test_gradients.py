@@ -8,6 +8,7 @@ import torch
 
 from bbopt.acquisition import (
     Acquisition,
+    CrashAversion,
     IntegratedLogExpectedImprovement,
     LogExpectedImprovement,
     LogProbabilityOfFeasibility,
@@ -62,6 +63,7 @@ BUILDERS: dict[str, Build] = {
     ),
     "log feasibility": lambda _, c, __: LogProbabilityOfFeasibility(c),
     "log success": lambda _, __, s: LogProbabilityOfSuccess(s),
+    "crash aversion": lambda _, __, s: CrashAversion(s),
     "log variance": lambda m, *_: LogVariance(m, 0.3),
     "posterior mean": lambda m, *_: PosteriorMean(m),
     "constrained": lambda m, c, s: constrained(log_ei(m), constraints=[c, c], success=s),

@@ -363,6 +363,29 @@ def test_a_study_that_kills_three_times_is_set_aside_for_ten_minutes(tmp_path: P
     play(tmp_path, scenario, clock=clock)
 
 
+def test_a_study_that_is_set_aside_does_not_wait_behind_others(tmp_path: Path) -> None:
+    order(tmp_path, "crash", times=3)
+
+    async def scenario(pool: ComputePool) -> None:
+        bad, good = RecordedStudy("bad"), RecordedStudy("good", seed=2)
+        for _ in range(2):
+            with pytest.raises(ComputeFailedError):
+                await pool.suggest(bad.log(), 1, time_left_s=None)
+        assert pool.set_aside_s("bad") == pytest.approx(600.0, abs=60.0)
+        assert pool.set_aside_s("good") == 0.0
+        await until(lambda: pool.is_ready)
+        order(tmp_path, "hang", seed=2)
+        hanging = asyncio.create_task(pool.suggest(good.log(), 1, time_left_s=None))
+        await until(lambda: not any(tmp_path.iterdir()))
+        with pytest.raises(ComputeFailedError, match="set aside"):
+            await pool.suggest(bad.log(), 1, time_left_s=None)
+        assert not hanging.done()
+        hanging.cancel()
+        await asyncio.gather(hanging, return_exceptions=True)
+
+    play(tmp_path, scenario)
+
+
 def test_a_process_lost_while_idle_is_replaced_and_nobody_blamed(tmp_path: Path) -> None:
     async def scenario(pool: ComputePool) -> None:
         study = RecordedStudy("study")

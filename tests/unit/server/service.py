@@ -80,6 +80,8 @@ class FakeCompute:
     )
     is_ready: bool = True
     forgotten: list[str] = field(default_factory=list)
+    set_aside: dict[str, float] = field(default_factory=dict)
+    """Seconds for which a study gets no model, by uid."""
 
     async def suggest(
         self, study: StudyLog, count: int, *, time_left_s: float | None
@@ -115,6 +117,9 @@ class FakeCompute:
         if self.error is not None:
             raise self.error
         return self.recommendation
+
+    def set_aside_s(self, uid: str) -> float:
+        return self.set_aside.get(uid, 0.0)
 
     async def forget(self, uid: str) -> None:
         self.forgotten.append(uid)

@@ -72,13 +72,23 @@ def loss_at(parameters: Mapping[str, study_pb2.ParamValue]) -> float:
 def run_study(
     caller: Caller, study_id: str, n_rounds: int, disturb: Callable[[int], None]
 ) -> list[trial_pb2.Trial]:
-    """Ask for one and two trials in turn, and tell them; ``disturb`` acts beside each ask."""
+    """Create a study and play its first rounds."""
     study = caller.create(study_id, study_spec_to_message(SPEC)).name
+    return play(caller, study, range(n_rounds), disturb)
+
+
+def play(
+    caller: Caller,
+    study: str,
+    rounds: range,
+    disturb: Callable[[int], None] = lambda _: None,
+) -> list[trial_pb2.Trial]:
+    """Ask for one and two trials in turn, and tell them; ``disturb`` acts beside each ask."""
     trials: list[trial_pb2.Trial] = []
     with ThreadPoolExecutor(1) as beside:
-        for i in range(n_rounds):
+        for i in rounds:
             disturbing = beside.submit(disturb, i)
-            asked = list(caller.ask(study, 1 + i % 2, timeout_s=30.0).trials)
+            asked = list(caller.ask(study, 1 + i % 2, timeout_s=90.0).trials)
             disturbing.result()
             assert len(asked) == 1 + i % 2
             for trial in asked:
@@ -135,6 +145,25 @@ def test_a_study_whose_compute_is_killed_gets_what_its_twin_gets(tmp_path: Path)
     status, errors = server.end(signal.SIGTERM)
     assert status == 0, errors
     assert n_killed == 2
+    assert [essence(each) for each in shaken] == [essence(each) for each in calm]
+    assert {each.provenance.generator for each in calm} == {"sobol", "gp"}
+    assert_replays(db, "shaken")
+
+
+def test_a_study_whose_server_is_killed_gets_what_its_twin_gets(tmp_path: Path) -> None:
+    db = tmp_path / "studies.db"
+    server = ServerProcess(str(db))
+    with Caller(server.address) as caller:
+        calm = run_study(caller, "calm", 11, lambda _: None)
+        shaken = run_study(caller, "shaken", 5, lambda _: None)
+    name = shaken[0].name.rpartition("/trials/")[0]
+    for rounds in (range(5, 8), range(8, 11)):
+        server.end(signal.SIGKILL)
+        server = ServerProcess(str(db))
+        with Caller(server.address) as caller:
+            shaken += play(caller, name, rounds)
+    status, errors = server.end(signal.SIGTERM)
+    assert status == 0, errors
     assert [essence(each) for each in shaken] == [essence(each) for each in calm]
     assert {each.provenance.generator for each in calm} == {"sobol", "gp"}
     assert_replays(db, "shaken")

@@ -138,14 +138,14 @@ class Service:
     store: Store = field(default_factory=MemoryStore)
     compute: FakeCompute = field(default_factory=FakeCompute)
     clock: Clock = field(default_factory=Clock)
+    tokens: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     studies: Studies = field(init=False)
 
     def __post_init__(self) -> None:
-        tokens = itertools.count(1)
         outside = Outside(
             wall=self.clock,
             monotonic=self.clock,
-            new_token=lambda: f"token-{next(tokens)}",
+            new_token=lambda: f"token-{next(self.tokens)}",
         )
         self.studies = Studies(self.store, self.compute, outside)
         self._table = Methods(self.studies, device="cpu").table()

@@ -132,7 +132,7 @@ class LeaseMachine(RuleBasedStateMachine):
         old = self.service
         old.clock.now += away_s
         self.service = Service(old.store, FakeCompute(), old.clock, old.tokens)
-        self.runner.run(self.service.studies.start())
+        self.runner.run(self.service.start())
         for kept in self.trials.values():
             kept.deadline = self.now + LEASE_S
 
@@ -241,7 +241,7 @@ def test_leases_agree_with_the_model_over_many_long_histories() -> None:
         LeaseMachine,
         settings=settings(
             max_examples=500,
-            stateful_step_count=50,
+            stateful_step_count=30,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],
         ),

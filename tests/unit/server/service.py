@@ -214,6 +214,12 @@ class Service:
         assert row is not None
         return [each.kind for each in await self.store.read(lambda tx: tx.events(row.key))]
 
+    async def start(self) -> None:
+        """Start, and leave sweeping to ``pass_time``: the sweeper sleeps by a real clock."""
+        await self.studies.start()
+        assert self.studies._sweeping is not None
+        self.studies._sweeping.cancel()
+
     async def pass_time(self, seconds: float) -> None:
         """Turn the clock, and look for leases that ran out."""
         self.clock.now += seconds

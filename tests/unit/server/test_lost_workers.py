@@ -49,7 +49,7 @@ async def restarted(before: Service, *, away_s: float) -> Service:
     """Start another server on the same store after a while, its clocks begun anew."""
     after = Service(before.store, FakeCompute())
     after.clock.now = before.clock.now + away_s
-    await after.studies.start()
+    await after.start()
     return after
 
 

@@ -150,25 +150,6 @@ def test_a_study_whose_compute_is_killed_gets_what_its_twin_gets(tmp_path: Path)
     assert_replays(db, "shaken")
 
 
-def test_a_study_whose_server_is_killed_gets_what_its_twin_gets(tmp_path: Path) -> None:
-    db = tmp_path / "studies.db"
-    server = ServerProcess(str(db))
-    with Caller(server.address) as caller:
-        calm = run_study(caller, "calm", 11, lambda _: None)
-        shaken = run_study(caller, "shaken", 5, lambda _: None)
-    name = shaken[0].name.rpartition("/trials/")[0]
-    for rounds in (range(5, 8), range(8, 11)):
-        server.end(signal.SIGKILL)
-        server = ServerProcess(str(db))
-        with Caller(server.address) as caller:
-            shaken += play(caller, name, rounds)
-    status, errors = server.end(signal.SIGTERM)
-    assert status == 0, errors
-    assert [essence(each) for each in shaken] == [essence(each) for each in calm]
-    assert {each.provenance.generator for each in calm} == {"sobol", "gp"}
-    assert_replays(db, "shaken")
-
-
 def test_the_log_of_many_clients_replays_after_both_processes_were_killed(
     tmp_path: Path,
 ) -> None:

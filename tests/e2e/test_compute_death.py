@@ -72,13 +72,23 @@ def loss_at(parameters: Mapping[str, study_pb2.ParamValue]) -> float:
 def run_study(
     caller: Caller, study_id: str, n_rounds: int, disturb: Callable[[int], None]
 ) -> list[trial_pb2.Trial]:
-    """Ask for one and two trials in turn, and tell them; ``disturb`` acts beside each ask."""
+    """Create a study and play its first rounds."""
     study = caller.create(study_id, study_spec_to_message(SPEC)).name
+    return play(caller, study, range(n_rounds), disturb)
+
+
+def play(
+    caller: Caller,
+    study: str,
+    rounds: range,
+    disturb: Callable[[int], None] = lambda _: None,
+) -> list[trial_pb2.Trial]:
+    """Ask for one and two trials in turn, and tell them; ``disturb`` acts beside each ask."""
     trials: list[trial_pb2.Trial] = []
     with ThreadPoolExecutor(1) as beside:
-        for i in range(n_rounds):
+        for i in rounds:
             disturbing = beside.submit(disturb, i)
-            asked = list(caller.ask(study, 1 + i % 2, timeout_s=30.0).trials)
+            asked = list(caller.ask(study, 1 + i % 2, timeout_s=90.0).trials)
             disturbing.result()
             assert len(asked) == 1 + i % 2
             for trial in asked:

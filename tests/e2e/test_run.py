@@ -304,6 +304,43 @@ def test_garbage_of_every_kind_on_its_way_to_the_server(line: CommandLine) -> No
     assert steps == [2, 5]
 
 
+def test_a_worker_that_hung_comes_back_late_and_its_result_is_kept(own: CommandLine) -> None:
+    (own.folder / "study.yaml").write_text(
+        "name: hung\nparameters: {x: 'float(0,1)'}\nobjective: -loss\nbudget: 1\n"
+        "strategy: random\nlease: {duration: 3s, max_attempts: 10}\n"
+    )
+    own.run("study", "create", "-f", "study.yaml")
+    script = (
+        "touch $OUT/has-$0; for i in $(seq 1200); do [ -e $OUT/go-$0 ] && break; sleep 0.05; "
+        "done; echo '{\"loss\": '$1'}' > $BBOPT_RESULT_FILE; touch $OUT/did-$0"
+    )
+    first = own.worker("hung", "--", "sh", "-c", script, "first", "1.0")
+    workers = [first]
+    try:
+        wait_until((own.folder / "has-first").exists)
+        first.send_signal(signal.SIGSTOP)
+        # Its program goes on, but nobody hears of it: the trial goes to another worker.
+        second = own.worker("hung", "--", "sh", "-c", script, "second", "2.0")
+        workers.append(second)
+        wait_until((own.folder / "has-second").exists)
+        (own.folder / "go-first").touch()
+        wait_until((own.folder / "did-first").exists)
+        first.send_signal(signal.SIGCONT)
+        said = [each.communicate(timeout=60)[1] for each in workers]
+    finally:
+        for each in workers:
+            each.kill()
+    assert [each.returncode for each in workers] == [0, 0], said
+    assert "trial 1 completed: loss=1" in said[0]
+    assert "trial 1 dropped" in said[1]
+    assert not (own.folder / "did-second").exists()
+    with Client(own.address, outbox=False) as client:
+        (trial,) = client.study("hung").trials()
+    assert (trial.state.value, trial.metrics) == ("completed", {"loss": 1.0})
+    assert trial.late
+    assert trial.attempt >= 2
+
+
 def test_the_example_runs_as_documented(line: CommandLine) -> None:
     examples = Path(__file__).parents[2] / "examples"
     line.run("study", "create", "-f", str(examples / "study.yaml"), "--trials", "3")

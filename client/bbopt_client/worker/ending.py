@@ -67,7 +67,8 @@ def judge(exited: Exit, record: MetricsRecord, *, releases_on_preempt: bool = Tr
         releases_on_preempt: Give a preempted trial back instead of failing it.
     """
     if exited.order is Order.CANCEL:
-        return Drop(exited.reason)
+        # A late result is data too; the server knows whether it still wants it.
+        return _whole(exited, record) or Drop(exited.reason)
     if record.infeasible is not None:
         partial = Measurement(record.partial(), elapsed_s=exited.elapsed_s)
         return Infeasible(record.infeasible.message, partial if partial.metrics else None)
@@ -92,12 +93,16 @@ def _stopped(exited: Exit, record: MetricsRecord) -> Ending:
 
 
 def _preempted(exited: Exit, record: MetricsRecord, *, releases: bool) -> Ending:
-    final = record.explicit_final()
-    # It was done when the order came: a result is a result.
-    result = final if exited.code == 0 and isinstance(final, Full) else record.result()
-    if completed := _completed(exited, result):
+    if completed := _whole(exited, record):
         return completed
     return Release(exited.reason) if releases else Failed(exited.reason)
+
+
+def _whole(exited: Exit, record: MetricsRecord) -> Completed | None:
+    """Take the result of a program that was done when the order came: a result is a result."""
+    final = record.explicit_final()
+    result = final if exited.code == 0 and isinstance(final, Full) else record.result()
+    return _completed(exited, result)
 
 
 def _completed(exited: Exit, final: Full | None) -> Completed | None:

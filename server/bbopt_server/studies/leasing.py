@@ -57,6 +57,16 @@ class LeaseTable:
         else:
             self._leases.pop(key, None)
 
+    def renew(self) -> None:
+        """Give every lease a full new term."""
+        for lease, _ in list(self._leases.values()):
+            self.hold(lease)
+
+    def put_back(self, lease: HeldLease) -> None:
+        """Keep a lease whose end could not be written, unless another took its place."""
+        if (lease.study_key, lease.number) not in self._leases:
+            self.hold(lease)
+
     def drop(self, study_key: int, number: int) -> None:
         """Forget a lease that ended by itself."""
         self._leases.pop((study_key, number), None)

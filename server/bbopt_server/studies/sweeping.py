@@ -15,6 +15,10 @@ SWEEP_S = 1.0
 """Between two looks for leases that ran out: how late an expiry may be."""
 RESPONSES_KEPT_S = 7 * 24 * 3600.0
 """How long the answers to requests are kept for repetitions."""
+STANDSTILL_S = 5.0
+"""A sweep that comes this much too late means that the server stood still: it was stopped, or
+swapped out. Nobody was heard meanwhile, so nobody's silence counts.
+"""
 _SWEEPS_PER_CLEANING = 60
 _DROPPED_AT_A_TIME = 200
 
@@ -35,9 +39,15 @@ class Sweeper:
     async def run(self) -> None:
         """Sweep until cancelled."""
         n_sweeps = 0
+        monotonic = self._outside.monotonic
         while True:
+            swept_at = monotonic()
             await asyncio.sleep(SWEEP_S)
             n_sweeps += 1
+            stood_still_s = monotonic() - swept_at - SWEEP_S
+            if stood_still_s > STANDSTILL_S:
+                _log.warning("the server stood still", extra={"seconds": stood_still_s})
+                self._leases.renew()
             try:
                 await self.end_expired()
                 if n_sweeps % _SWEEPS_PER_CLEANING == 0:
@@ -47,16 +57,21 @@ class Sweeper:
                 _log.exception("the sweeper stumbled")
 
     async def end_expired(self) -> None:
-        """Take trials from workers whose leases ran out."""
+        """Take trials from workers whose leases ran out.
+
+        What cannot be written is tried again in a term; the other studies do not wait for it.
+        """
         by_study: dict[int, list[HeldLease]] = {}
         for lease in self._leases.pop_expired():
             by_study.setdefault(lease.study_key, []).append(lease)
         for study_key, leases in by_study.items():
             try:
                 await self._expire(study_key, leases)
-            except UnavailableError:
-                for lease in leases:  # The store is busy or full: try again in a term.
-                    self._leases.hold(lease)
+            except Exception as error:
+                for lease in leases:
+                    self._leases.put_back(lease)
+                if not isinstance(error, UnavailableError):  # Busy or full: it says so itself.
+                    _log.exception("leases of study %d could not be ended", study_key)
 
     async def _expire(self, study_key: int, leases: list[HeldLease]) -> None:
         def work(tx: Transaction, effects: Effects) -> list[int]:

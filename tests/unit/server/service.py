@@ -138,14 +138,14 @@ class Service:
     store: Store = field(default_factory=MemoryStore)
     compute: FakeCompute = field(default_factory=FakeCompute)
     clock: Clock = field(default_factory=Clock)
+    tokens: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     studies: Studies = field(init=False)
 
     def __post_init__(self) -> None:
-        tokens = itertools.count(1)
         outside = Outside(
             wall=self.clock,
             monotonic=self.clock,
-            new_token=lambda: f"token-{next(tokens)}",
+            new_token=lambda: f"token-{next(self.tokens)}",
         )
         self.studies = Studies(self.store, self.compute, outside)
         self._table = Methods(self.studies, device="cpu").table()
@@ -213,6 +213,12 @@ class Service:
         row = await self.store.read(lambda tx: tx.study(name[1], name[3]))
         assert row is not None
         return [each.kind for each in await self.store.read(lambda tx: tx.events(row.key))]
+
+    async def start(self) -> None:
+        """Start, and leave sweeping to ``pass_time``: the sweeper sleeps by a real clock."""
+        await self.studies.start()
+        assert self.studies._sweeping is not None
+        self.studies._sweeping.cancel()
 
     async def pass_time(self, seconds: float) -> None:
         """Turn the clock, and look for leases that ran out."""

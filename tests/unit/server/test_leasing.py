@@ -277,7 +277,7 @@ async def test_a_restart_gives_every_live_lease_one_full_new_term() -> None:
     await before.pass_time(25.0)
     after = Service(before.store, FakeCompute())
     after.clock.now = 9e6
-    await after.studies.start()
+    await after.start()
     await after.pass_time(29.0)
     assert (await after.heartbeat(trial))[0].action == Directive.ACTION_CONTINUE
     await after.pass_time(31.0)

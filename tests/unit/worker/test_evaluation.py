@@ -511,6 +511,20 @@ def test_nothing_is_told_of_a_cancelled_trial(tmp_path: Path) -> None:
     assert ending == Drop("lease lost")
 
 
+def test_a_result_that_was_there_when_the_lease_was_lost_is_told(tmp_path: Path) -> None:
+    script = (
+        "trap 'exit 0' TERM; echo '{\"loss\": 5}' > $BBOPT_RESULT_FILE; touch $OUT/ready;"
+        "while :; do sleep 0.02; done"
+    )
+    trial = shell(tmp_path, script, Limits(grace_s=10))
+
+    def cancel() -> None:
+        trial.order = (Order.CANCEL, "lease lost")
+
+    ending = trial.run_until((tmp_path / "ready").exists, cancel)
+    assert completed_loss(ending) == 5.0
+
+
 def test_a_trial_that_runs_too_long_is_ended_and_not_repeated(tmp_path: Path) -> None:
     ending = shell(tmp_path, "sleep 30", Limits(timeout_s=0.2, grace_s=0.3)).run()
     assert ending == Failed("ran longer than 0.2 s", retryable=False)

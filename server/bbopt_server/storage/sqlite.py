@@ -121,10 +121,13 @@ class SqliteStore:
             (self._writes if is_write else self._reads).append(job)
             if loop is not self._loop:  # The one before has ended, and its turn with it.
                 self._loop, self._has_turn = loop, False
-            if not (self._is_away or self._has_turn):
-                self._has_turn = True
-                loop.call_soon(self._take_turn)
+            self._call_turn(loop)
         return job
+
+    def _call_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not (self._is_away or self._has_turn):
+            self._has_turn = True
+            loop.call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
         """Do on the loop what is short; pass the connection to the thread for the rest."""
@@ -142,6 +145,8 @@ class SqliteStore:
         for job in reads:
             if not job.is_long:
                 job.settle()
+        if self._writes:
+            self._call_turn(asyncio.get_running_loop())
 
     def _next_writes(self) -> deque[Job]:
         n = min(len(self._writes), _MAX_BATCH)
@@ -151,7 +156,7 @@ class SqliteStore:
         """Take the connection back to the loop."""
         self._is_away = False
         self._end(batch)
-        if (self._reads or self._writes) and not self._has_turn:
+        if self._reads or self._writes:
             self._take_turn()
 
     def _end(self, batch: Batch) -> None:

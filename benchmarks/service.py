@@ -15,6 +15,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bbopt.rpc.v1 import optimization_service_pb2 as service_pb2
@@ -30,62 +31,99 @@ from benchmarks.service_clients import (
     record,
     request_id,
     tell,
+    tell_and_ask,
 )
 from benchmarks.service_processes import Server, echoing, serving
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the clients of one row of the table do."""
+
+    strategy: StrategySpec
+    n_clients: int
+    n_studies: int
+    is_joined: bool = False
+    """Whether a result is told and the next trial asked for in one call."""
+
+    @property
+    def generator(self) -> str:
+        """What the strategy's trials say of where they come from."""
+        return "random" if isinstance(self.strategy, RandomSpec) else "sobol"
+
+
+_LOADS = (
+    *(
+        Load(strategy, n_clients, n_studies)
+        for strategy in (RandomSpec(), SobolSpec())
+        for n_clients, n_studies in ((1, 1), (16, 1), (16, 16))
+    ),
+    Load(SobolSpec(), 1, 1, is_joined=True),
+    Load(SobolSpec(), 16, 1, is_joined=True),
+)
 
 
 async def pairs(folder: Path, duration_s: float) -> None:
     """Ask and tell as fast as the clients can, every pair durable."""
     print(f"\nAsk + tell, {N_PARAMETERS} parameters, {duration_s:.0f} s each, durable commits.")
-    print("Latencies and CPU per pair in ms. A pair is two calls: 'of echo' compares calls a")
-    print("second with those of a bare gRPC echo by as many clients, before and after the row.")
-    titles = ("strategy", "clients", "studies", "pairs/s", "echo/s", "of echo")
+    print("Latencies and CPU per pair in ms. A pair is two calls, or one of TellAndAsk;")
+    print("'of echo' is pairs a second as a share of the calls a second of a bare gRPC echo by")
+    print("as many clients, before and after the row.")
+    titles = ("strategy", "calls", "clients", "studies", "pairs/s", "echo/s", "of echo")
     print(row(*titles, *_LATENCIES, *_CPU, widths=_PAIRS))
-    cases: list[tuple[StrategySpec, int, int]] = [
-        (strategy, n_clients, n_studies)
-        for strategy in (RandomSpec(), SobolSpec())
-        for n_clients, n_studies in ((1, 1), (16, 1), (16, 16))
-    ]
     async with serving(folder / "pairs.db") as server, echoing() as echo:
         await server.until_compute_is_ready()
-        for strategy, n_clients, n_studies in cases:
-            studies = [await create_study(server, strategy) for _ in range(n_studies)]
-            name = "random" if isinstance(strategy, RandomSpec) else "sobol"
-            before = await echo.calls_per_s(n_clients, 0.2 * duration_s)
-            n_per_s, figures = await _run_pairs(server, studies, n_clients, duration_s, name)
-            after = await echo.calls_per_s(n_clients, 0.2 * duration_s)
+        for load in _LOADS:
+            studies = [await create_study(server, load.strategy) for _ in range(load.n_studies)]
+            before = await echo.calls_per_s(load.n_clients, 0.2 * duration_s)
+            n_per_s, figures = await _run_pairs(server, studies, load, duration_s)
+            after = await echo.calls_per_s(load.n_clients, 0.2 * duration_s)
             n_echo = (before + after) / 2
-            shares = (f"{n_per_s:.0f}", f"{n_echo:.0f}", f"{200 * n_per_s / n_echo:.0f} %")
-            print(row(name, n_clients, n_studies, *shares, *figures, widths=_PAIRS))
+            shares = (f"{n_per_s:.0f}", f"{n_echo:.0f}", f"{100 * n_per_s / n_echo:.0f} %")
+            calls = "one" if load.is_joined else "two"
+            cells = (load.generator, calls, load.n_clients, load.n_studies)
+            print(row(*cells, *shares, *figures, widths=_PAIRS))
 
 
 _LATENCIES = ("ask p50", "ask p99", "tell p50", "tell p99")
 _CPU = ("front", "compute", "clients")
-_PAIRS = (8, *(7,) * 12)
+_PAIRS = (8, *(7,) * 13)
 
 
 async def _run_pairs(
-    server: Server, studies: Sequence[str], n_clients: int, duration_s: float, generator: str
+    server: Server, studies: Sequence[str], load: Load, duration_s: float
 ) -> tuple[float, list[str]]:
     """Return pairs a second, then latencies and CPU times of a pair."""
     asks, tells = Samples(), Samples()
     end_at = time.perf_counter() + duration_s
+    n_pairs = 0
 
     async def client(study: str) -> None:
+        nonlocal n_pairs
         while time.perf_counter() < end_at:
             trial = await asks.time(ask(server, study))
-            expect(trial, generator)
+            expect(trial, load.generator)
             await tells.time(tell(server, study, trial))
+            n_pairs += 1
 
+    async def joined_client(study: str) -> None:
+        nonlocal n_pairs
+        trial = await ask(server, study)
+        while time.perf_counter() < end_at:
+            trial = await asks.time(tell_and_ask(server, study, trial))
+            expect(trial, load.generator)
+            n_pairs += 1
+
+    run = joined_client if load.is_joined else client
     before, own_before = server.cpu_s(), time.process_time()
     start = time.perf_counter()
-    await asyncio.gather(*(client(studies[i % len(studies)]) for i in range(n_clients)))
+    await asyncio.gather(*(run(studies[i % len(studies)]) for i in range(load.n_clients)))
     took_s = time.perf_counter() - start
     used = [after - old for after, old in zip(server.cpu_s(), before, strict=True)]
     used.append(time.process_time() - own_before)
-    n = len(tells.seconds)
-    latencies = [asks.ms(0.5), asks.ms(0.99), tells.ms(0.5), tells.ms(0.99)]
-    return n / took_s, [*latencies, *(f"{1e3 * each / n:.2f}" for each in used)]
+    latencies = [asks.ms(0.5), asks.ms(0.99)]
+    latencies += ["", ""] if load.is_joined else [tells.ms(0.5), tells.ms(0.99)]
+    return n_pairs / took_s, [*latencies, *(f"{1e3 * each / n_pairs:.2f}" for each in used)]
 
 
 async def memory(folder: Path, n_tells: int) -> None:

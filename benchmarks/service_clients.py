@@ -88,13 +88,32 @@ async def ask(server: Server, study: str) -> trial_pb2.Trial:
     return trial
 
 
-async def tell(server: Server, study: str, trial: trial_pb2.Trial) -> None:
-    """Tell what a trial measured."""
-    item = service_pb2.Tell(
+def _told(trial: trial_pb2.Trial) -> service_pb2.Tell:
+    return service_pb2.Tell(
         trial=str(trial.number),
         lease_token=trial.lease.token,
         outcome=outcome_at(trial.parameters),
     )
+
+
+async def tell_and_ask(server: Server, study: str, trial: trial_pb2.Trial) -> trial_pb2.Trial:
+    """Tell what a trial measured and ask for the next one, in one call."""
+    answer = await server.stub.TellAndAsk(
+        service_pb2.TellAndAskRequest(
+            tell=service_pb2.TellTrialsRequest(parent=study, tells=[_told(trial)]),
+            ask=service_pb2.AskTrialsRequest(parent=study, count=1, worker_id="benchmark"),
+            request_id=request_id(),
+        ),
+        timeout=_TIMEOUT_S,
+    )
+    assert answer.tell.results[0].status.code == 0, answer
+    (asked,) = answer.ask.trials
+    return asked
+
+
+async def tell(server: Server, study: str, trial: trial_pb2.Trial) -> None:
+    """Tell what a trial measured."""
+    item = _told(trial)
     answer = await server.stub.TellTrials(
         service_pb2.TellTrialsRequest(parent=study, tells=[item], request_id=request_id())
     )

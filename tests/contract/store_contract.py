@@ -520,6 +520,56 @@ class StoreContract:
 
         assert store.runner.run(together()) == list(range(1, 101))
 
+    def test_what_follows_happens_before_the_caller_hears_of_it(self, store: Driven) -> None:
+        store.add_study()
+        happened: list[str] = []
+
+        async def caller() -> None:
+            await store.store.transact(
+                lambda t: t.insert_trial(trial_row(1, 1)), then=lambda: happened.append("then")
+            )
+            happened.append("answered")
+
+        store.runner.run(caller())
+        assert happened == ["then", "answered"]
+
+    def test_nothing_follows_from_work_that_raises(self, store: Driven) -> None:
+        happened: list[str] = []
+
+        def work(_: Transaction) -> None:
+            raise ValueError("no")
+
+        with pytest.raises(ValueError, match="no"):
+            store.runner.run(store.store.transact(work, then=lambda: happened.append("then")))
+        assert happened == []
+
+    @pytest.mark.parametrize("is_long", [False, True])
+    def test_what_follows_happens_though_the_caller_left(
+        self, store: Driven, *, is_long: bool
+    ) -> None:
+        store.add_study()
+        happened: list[str] = []
+
+        async def leave() -> None:
+            begun = asyncio.Event()
+            loop = asyncio.get_running_loop()
+
+            def work(t: Transaction) -> None:
+                t.insert_trial(trial_row(1, 1))
+                loop.call_soon_threadsafe(begun.set)
+
+            follow = happened.append
+            job = asyncio.ensure_future(
+                store.store.transact(work, then=lambda: follow("then"), is_long=is_long)
+            )
+            await begun.wait()
+            job.cancel()
+            await asyncio.gather(job, return_exceptions=True)
+            await store.store.transact(lambda _: None)
+
+        store.runner.run(leave())
+        assert happened == ["then"]
+
     def test_what_was_acknowledged_is_read(self, store: Driven) -> None:
         key = store.add_study().key
 

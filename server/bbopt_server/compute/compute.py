@@ -107,7 +107,7 @@ class Compute(Protocol):
         """Say how long a study that brought down compute gets no model; 0 if it is well."""
         ...
 
-    async def forget(self, uid: str) -> None:
+    def forget(self, uid: str) -> None:
         """Drop what is held for a study, e.g. a deleted one. Never raises for the unknown."""
         ...
 

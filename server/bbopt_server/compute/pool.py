@@ -128,7 +128,7 @@ class ComputePool:
         found = (await self._submit(study, task, "recommendation")).recommendation
         return Recommendation(found.number or None, found.reason)
 
-    async def forget(self, uid: str) -> None:
+    def forget(self, uid: str) -> None:
         """Drop what is held for a study; returns at once."""
         self._lane(uid).forget(uid)
 

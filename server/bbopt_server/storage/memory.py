@@ -271,18 +271,27 @@ class MemoryStore:
         self._working = threading.Lock()
         self._is_closed = False
 
-    async def transact(self, work: Callable[[Transaction], T]) -> T:
+    async def transact(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        then: Callable[[], None] | None = None,
+        is_long: bool = False,  # noqa: ARG002
+    ) -> T:
         """See ``Store``."""
         with self._working:
             self._refuse_if_closed()
             transaction = MemoryTransaction(self._tables, is_writable=True)
             try:
-                return work(transaction)
+                result = work(transaction)
             except BaseException:
                 transaction.roll_back()
                 raise
+        if then is not None:
+            then()
+        return result
 
-    async def read(self, work: Callable[[Transaction], T]) -> T:
+    async def read(self, work: Callable[[Transaction], T], *, is_long: bool = False) -> T:  # noqa: ARG002
         """See ``Store``."""
         with self._working:
             self._refuse_if_closed()

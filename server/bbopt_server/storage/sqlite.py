@@ -1,73 +1,53 @@
-"""``Store`` in one SQLite file: a single thread owns it and commits many works at once.
+"""``Store`` in one SQLite file: works run on the event loop, commits on a thread.
 
-Work that waits while a commit is on its way to the disk shares the next one (group commit), so
-throughput grows with load and a lone caller pays one sync. Each work has a savepoint: one
-that raises is undone alone. Callers hear of success only after the commit. Reads run on the
-same thread between two commits, so they never see what could still be lost.
+Handing a work to a thread costs more than the work, so short ones run on the loop that they
+come from; only what waits for the disk or takes long goes to the thread. The connection is with
+one of the two at a time. Works that come while a commit is on its way share the next one
+(group commit), so throughput grows with load and a lone caller pays one sync. Callers hear of
+success only after the commit. Reads run between two commits, so they never see what could
+still be lost.
 """
 
 import asyncio
+import contextlib
 import logging
 import queue
 import sqlite3
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
-from bbopt.errors import DataLossError, UnavailableError
-from bbopt_server.crash_points import reach
+from bbopt.errors import UnavailableError
 from bbopt_server.storage.schema import load_migrations
+from bbopt_server.storage.sqlite_batch import TURN_S, Batch, Batches, Job
 from bbopt_server.storage.sqlite_connection import connect
-from bbopt_server.storage.sqlite_transaction import SqliteTransaction
 from bbopt_server.storage.store import Transaction
 
 T = TypeVar("T")
 
 _MAX_BATCH = 256
-_MIN_BATCH_S = 0.002
 _log = logging.getLogger(__name__)
 
 
-@dataclass(eq=False, slots=True)
-class _Job:
-    """One work, and who waits for it."""
-
-    work: Callable[[Transaction], Any]
-    is_write: bool
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Any]
-    result: Any = None
-    error: BaseException | None = None
-
-    def settle(self) -> None:
-        """Tell the caller; runs on its loop."""
-        if self.future.done():  # Cancelled meanwhile.
-            return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)
-
-
 class SqliteStore:
-    """Studies in a SQLite file that no other process may open meanwhile."""
+    """Studies in a SQLite file that no other process may open meanwhile.
+
+    Serves one event loop at a time.
+    """
 
     def __init__(
         self, connection: sqlite3.Connection, *, path: str, on_point: Callable[[str], None]
     ) -> None:
-        self._path = path
-        self._connection = connection
-        self._on_point = on_point
-        self._reader = SqliteTransaction(connection, is_writable=False)
-        self._writer = SqliteTransaction(connection, is_writable=True)
-        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._submitting = threading.Lock()
+        self._batches = Batches(connection, path=path, on_point=on_point)
+        self._reads: list[Job] = []
+        self._writes: deque[Job] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._has_turn = False
+        self._is_away = False  # The thread has the connection.
+        self._passing = threading.Lock()  # Held while it changes hands.
+        self._orders: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._is_closing = False
-        self._failure: str | None = None
-        self._last_commit_s = 0.0
         self._thread = threading.Thread(target=self._run, name="bbopt-store", daemon=True)
         self._thread.start()
 
@@ -95,207 +75,109 @@ class SqliteStore:
         Nothing but a new process helps: after a failed sync nobody knows what is on the
         disk. End this one with ``os._exit``, so that SQLite writes nothing on the way out.
         """
-        return self._failure
+        return self._batches.failure
 
-    async def transact(self, work: Callable[[Transaction], T]) -> T:
+    async def transact(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        then: Callable[[], None] | None = None,
+        is_long: bool = False,
+    ) -> T:
         """See ``Store``."""
-        return await self._submit(work, is_write=True)
+        job = self._submit(work, then, is_write=True, is_long=is_long)
+        result: T = await job.future
+        return result
 
-    async def read(self, work: Callable[[Transaction], T]) -> T:
+    async def read(self, work: Callable[[Transaction], T], *, is_long: bool = False) -> T:
         """See ``Store``."""
-        return await self._submit(work, is_write=False)
+        job = self._submit(work, None, is_write=False, is_long=is_long)
+        result: T = await job.future
+        return result
 
     async def close(self) -> None:
         """See ``Store``."""
-        with self._submitting:
-            if not self._is_closing:
-                self._is_closing = True
-                self._queue.put(None)
+        if not self._is_closing:
+            last = self._submit(lambda _: None, None, is_write=True, is_long=False)
+            self._is_closing = True
+            with contextlib.suppress(UnavailableError):
+                await last.future
+            self._orders.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    async def _submit(self, work: Callable[[Transaction], T], *, is_write: bool) -> T:
+    def _submit(
+        self,
+        work: Callable[[Transaction], Any],
+        then: Callable[[], None] | None,
+        *,
+        is_write: bool,
+        is_long: bool,
+    ) -> Job:
+        if self._is_closing:
+            raise UnavailableError("the store is closing")
         loop = asyncio.get_running_loop()
-        job = _Job(work, is_write, loop, loop.create_future())
-        with self._submitting:  # So that nothing comes after the end of the queue.
-            if self._is_closing:
-                raise UnavailableError("the store is closing")
-            self._queue.put(job)
-        result: T = await job.future
-        return result
+        job = Job(work, then, is_long, loop.create_future())
+        with self._passing:
+            (self._writes if is_write else self._reads).append(job)
+            if loop is not self._loop:  # The one before has ended, and its turn with it.
+                self._loop, self._has_turn = loop, False
+            self._call_turn(loop)
+        return job
+
+    def _call_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not (self._is_away or self._has_turn):
+            self._has_turn = True
+            loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        """Do on the loop what is short; pass the connection to the thread for the rest."""
+        self._has_turn = False
+        reads, self._reads = self._reads, []
+        self._batches.read([job for job in reads if not job.is_long])
+        batch = Batch([job for job in reads if job.is_long], self._next_writes())
+        if batch.writes and not batch.reads:
+            self._batches.run_short(batch, limit_s=TURN_S)
+        if batch.is_over:
+            self._end(batch)
+        else:
+            self._is_away = True
+            self._orders.put(batch)
+        for job in reads:
+            if not job.is_long:
+                job.settle()
+        if self._writes:
+            self._call_turn(asyncio.get_running_loop())
+
+    def _next_writes(self) -> deque[Job]:
+        n = min(len(self._writes), _MAX_BATCH)
+        return deque(self._writes.popleft() for _ in range(n))
+
+    def _come_back(self, batch: Batch) -> None:
+        """Take the connection back to the loop."""
+        self._is_away = False
+        self._end(batch)
+        if self._reads or self._writes:
+            self._take_turn()
+
+    def _end(self, batch: Batch) -> None:
+        """Tell the callers of a batch how it went; what is left over goes first next time."""
+        self._writes.extendleft(reversed(batch.writes))
+        for job in (*batch.reads, *batch.ran):
+            job.settle()
 
     # Everything below runs on the store's thread.
 
     def _run(self) -> None:
-        waiting: deque[_Job] = deque()
-        is_open = True
+        while (batch := self._orders.get()) is not None:
+            self._batches.finish(batch)
+            with self._passing:
+                self._pass_back(batch)
+        self._batches.release()
+
+    def _pass_back(self, batch: Batch) -> None:
+        assert self._loop is not None  # noqa: S101 - batches come from a loop.
         try:
-            while is_open or waiting:
-                is_open = self._take(waiting, block=is_open and not waiting) and is_open
-                self._serve_reads(waiting)
-                self._commit_some(waiting)
-        except BaseException as error:
-            _log.exception("%s: the store's thread died", self._path)
-            self._stop(f"{type(error).__name__}: {error}")
-            self._refuse_for_ever(waiting, is_open=is_open)
-        finally:
-            self._release()
-
-    def _take(self, waiting: deque[_Job], *, block: bool) -> bool:
-        """Move what is queued to ``waiting``; say whether more may come."""
-        try:
-            job = self._queue.get(block)
-            while job is not None:
-                if not job.future.cancelled():
-                    waiting.append(job)
-                if len(waiting) >= _MAX_BATCH:
-                    return True
-                job = self._queue.get_nowait()
-        except queue.Empty:
-            return True
-        return False
-
-    def _serve_reads(self, waiting: deque[_Job]) -> None:
-        reads = [job for job in waiting if not job.is_write]
-        if not reads:
-            return
-        writes = [job for job in waiting if job.is_write]
-        waiting.clear()
-        waiting.extend(writes)
-        for job in reads:
-            try:
-                self._refuse_if_failed()
-                job.result = job.work(self._reader)
-            except BaseException as error:
-                job.error = self._translated(error)
-        _settle(reads)
-
-    def _commit_some(self, waiting: deque[_Job]) -> None:
-        """Run works until the batch is full or has taken its time, and commit them."""
-        if not waiting:
-            return
-        batch: list[_Job] = []
-        try:
-            self._refuse_if_failed()
-            self._connection.execute("BEGIN IMMEDIATE")
-            reach("store.after_begin")
-            end = time.monotonic() + max(_MIN_BATCH_S, self._last_commit_s)
-            while waiting:
-                job = waiting.popleft()
-                if job.future.cancelled():  # Nobody waits, and nothing was done yet.
-                    continue
-                batch.append(job)
-                self._run_in_savepoint(job)
-                if time.monotonic() > end:
-                    break
-            begin = time.monotonic()
-            self._on_point("before_commit")
-            reach("store.before_commit")
-            self._connection.execute("COMMIT")
-            self._last_commit_s = time.monotonic() - begin
-            self._on_point("after_commit")
-            reach("store.after_commit")
-        except BaseException as error:
-            if not batch and waiting:  # It could not even begin.
-                batch.append(waiting.popleft())
-            self._fail(batch, error)
-        _settle(batch)
-
-    def _run_in_savepoint(self, job: _Job) -> None:
-        """Run one work; what it raises undoes just this work.
-
-        Raises:
-            sqlite3.Error: SQLite gave up the whole transaction.
-        """
-        self._connection.execute("SAVEPOINT work")
-        try:
-            job.result = job.work(self._writer)
-            reach("store.after_work")
-        except BaseException as error:
-            job.error = self._translated(error)
-            if not self._connection.in_transaction:
-                raise sqlite3.OperationalError("the transaction was rolled back") from error
-            self._connection.execute("ROLLBACK TO work")
-        self._connection.execute("RELEASE work")
-
-    def _fail(self, batch: Sequence[_Job], error: BaseException) -> None:
-        """Undo a batch whose commit failed: nobody in it is acknowledged."""
-        _log.error("%s: a commit failed: %s", self._path, error)
-        failure = self._translated(error)
-        if not isinstance(failure, UnavailableError):
-            failure = UnavailableError(f"the store could not commit: {error}")
-        try:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-        except sqlite3.Error as second:
-            self._stop(f"rollback failed: {second}")
-        for job in batch:
-            # An error of the work itself stands: it would have been raised in any case.
-            job.error = job.error or failure
-
-    def _translated(self, error: BaseException) -> BaseException:
-        """Make an error of SQLite one of ours, and stop for good where the disk failed."""
-        if isinstance(error, StopIteration) or not isinstance(error, Exception):
-            # A future cannot carry the first, and the others would end the caller's loop.
-            return RuntimeError(f"work raised {type(error).__name__}")
-        if not isinstance(error, sqlite3.DatabaseError):
-            return error
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        if code == sqlite3.SQLITE_CORRUPT:
-            return DataLossError(f"the store is damaged: {error}")
-        if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOTADB):
-            self._stop(f"the disk failed: {error}")
-        if isinstance(error, sqlite3.OperationalError):
-            return UnavailableError(f"the store could not do its work: {error}")
-        return error
-
-    def _stop(self, failure: str) -> None:
-        if self._failure is None:
-            _log.critical("%s: no more work is taken: %s", self._path, failure)
-            self._failure = failure
-
-    def _refuse_if_failed(self) -> None:
-        if self._failure is not None:
-            raise UnavailableError(f"the store has stopped ({self._failure})")
-
-    def _refuse_for_ever(self, waiting: deque[_Job], *, is_open: bool) -> None:
-        """Answer everything with the failure until the store is closed."""
-        while is_open or waiting:
-            is_open = self._take(waiting, block=is_open and not waiting) and is_open
-            for job in waiting:
-                job.error = UnavailableError(f"the store has stopped ({self._failure})")
-            _settle(waiting)
-            waiting.clear()
-
-    def _release(self) -> None:
-        """Write the log back into the file and let go of it.
-
-        Not after a failure: closing copies pages into the file that the disk may have lost.
-        The next start recovers from what is really there.
-        """
-        if self._failure is not None:
-            return
-        try:
-            reach("store.before_checkpoint")
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            reach("store.after_checkpoint")
-        except sqlite3.Error as error:
-            _log.warning("%s: the last checkpoint failed: %s", self._path, error)
-        finally:
-            self._connection.close()
-
-
-def _settle(jobs: Sequence[_Job] | deque[_Job]) -> None:
-    """Tell the callers, with one wake-up for each of their loops."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
-    for job in jobs:
-        by_loop.setdefault(job.loop, []).append(job)
-    for loop, group in by_loop.items():
-        try:
-            loop.call_soon_threadsafe(_settle_all, group)
+            self._loop.call_soon_threadsafe(self._come_back, batch)
         except RuntimeError:
-            _log.debug("the loop of %d callers is gone", len(group))
-
-
-def _settle_all(jobs: Sequence[_Job]) -> None:
-    for job in jobs:
-        job.settle()
+            _log.debug("the loop of %d callers is gone", len(batch.ran))
+            self._is_away = False

@@ -115,6 +115,10 @@ class ResponseRow:
     at: float
 
 
+FEW = 20
+"""A work that handles more rows than this is long, see ``Store.transact``."""
+
+
 class Transaction(Protocol):
     """Reads and writes that become durable together, or not at all.
 
@@ -249,12 +253,26 @@ class Transaction(Protocol):
 class Store(Protocol):
     """Where everything that was acknowledged is kept."""
 
-    async def transact(self, work: Callable[[Transaction], T]) -> T:
+    async def transact(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        then: Callable[[], None] | None = None,
+        is_long: bool = False,
+    ) -> T:
         """Run ``work`` in a transaction and return its result once it is durable.
 
-        ``work`` runs on the store's own thread, one at a time; it must not block, and it
-        is called at most once. What it raises is raised here, after a rollback of just this
-        work. A caller that is cancelled may or may not find its work done.
+        ``work`` runs one at a time, on the caller's loop or on a thread of the store; it must
+        not block, and it is called at most once. What it raises is raised here, after a
+        rollback of just this work. A caller that is cancelled may or may not find its work
+        done.
+
+        Args:
+            work: What to do.
+            then: Called on the loop once ``work`` is durable, before the result is returned
+                and even if the caller has gone.
+            is_long: Whether ``work`` may take more than about a millisecond, so that the
+                loop had better not wait for it.
 
         Raises:
             UnavailableError: The store could not commit (disk full, closing); nothing of
@@ -262,10 +280,11 @@ class Store(Protocol):
         """
         ...
 
-    async def read(self, work: Callable[[Transaction], T]) -> T:
+    async def read(self, work: Callable[[Transaction], T], *, is_long: bool = False) -> T:
         """Run ``work`` that only reads, without waiting for a commit of its own.
 
-        It sees one state of the store, with everything that was acknowledged before.
+        It sees one state of the store, with everything that was acknowledged before. As for
+        ``transact``, ``is_long`` says that the loop had better not wait for it.
 
         Raises:
             RuntimeError: ``work`` tried to write.

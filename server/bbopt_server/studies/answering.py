@@ -7,7 +7,7 @@ from bbopt.errors import DeadlineError, InternalError, NumericalError, Unavailab
 from bbopt_server.compute import Compute, ComputeFailedError, ComputeUnavailableError
 from bbopt_server.compute.connection import NotInstalledError
 from bbopt_server.crash_points import reach
-from bbopt_server.storage.store import Store, Transaction
+from bbopt_server.storage.store import FEW, Store, Transaction
 from bbopt_server.studies import asking, fallback
 from bbopt_server.studies.answers import AskAnswer, AskReason
 from bbopt_server.studies.asking import NeedsPoints
@@ -97,7 +97,8 @@ class Answerer:
         if outlook.n_new == 0:
             outside = self._outside
             return await self._committer.commit(
-                lambda tx, effects: asking.hand_out_queued(tx, caller, outside, effects)
+                lambda tx, effects: asking.hand_out_queued(tx, caller, outside, effects),
+                is_long=caller.ask.count > FEW,
             )
         try:
             async with asyncio.timeout(give_up_at - self._outside.monotonic()):
@@ -149,7 +150,7 @@ class Answerer:
                 effects=effects,
             )
 
-        return await self._committer.commit(work)
+        return await self._committer.commit(work, is_long=needs.n_new > FEW)
 
     async def _give_up(self, caller: CallerAsk, reason: AskReason) -> bytes:
         outside = self._outside

@@ -1,8 +1,7 @@
 """Running a rule durably, and doing in memory what follows from it."""
 
-import asyncio
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from bbopt.rpc.names import StudyName
 from bbopt_server.compute import Compute
@@ -37,21 +36,26 @@ class Committer:
         self._outside = outside
         self._leases = leases
         self._bells = bells
-        self._running: set[asyncio.Task[Any]] = set()
 
-    async def commit(self, work: Callable[[Transaction, Effects], T]) -> T:
+    async def commit(
+        self, work: Callable[[Transaction, Effects], T], *, is_long: bool = False
+    ) -> T:
         """Run work in a transaction, then do in memory what follows from it.
 
-        A caller that goes away meanwhile must not separate the two, so a task of its own
-        carries them through.
+        The store does the second even if the caller goes away meanwhile.
         """
-        task = asyncio.create_task(self._commit_and_apply(work))
-        self._running.add(task)
-        task.add_done_callback(self._forget)
-        return await asyncio.shield(task)
+        effects = Effects()
+        return await self._store.transact(
+            lambda tx: work(tx, effects), then=lambda: self._apply(effects), is_long=is_long
+        )
 
     async def on_study(
-        self, name: StudyName, call: Call[A], rule: Callable[[Ledger], A]
+        self,
+        name: StudyName,
+        call: Call[A],
+        rule: Callable[[Ledger], A],
+        *,
+        is_long: bool = False,
     ) -> bytes:
         """Run a rule that changes a study, once per call; return the call's answer."""
         outside = self._outside
@@ -62,7 +66,7 @@ class Committer:
 
             return once(tx, name.project, call, work=change, at=outside.wall())
 
-        return await self.commit(work)
+        return await self.commit(work, is_long=is_long)
 
     async def on_trial(
         self, name: StudyName, call: Call[TrialView], rule: Callable[[Ledger], TrialRow]
@@ -70,13 +74,7 @@ class Committer:
         """Run a rule that changes a trial, once per call; return the call's answer."""
         return await self.on_study(name, call, lambda ledger: TrialView(name, rule(ledger)))
 
-    async def finish(self) -> None:
-        """Wait for what is being committed."""
-        await asyncio.gather(*self._running, return_exceptions=True)
-
-    async def _commit_and_apply(self, work: Callable[[Transaction, Effects], T]) -> T:
-        effects = Effects()
-        result = await self._store.transact(lambda tx: work(tx, effects))
+    def _apply(self, effects: Effects) -> None:
         reach("commit.before_effects")
         for study_key, number in effects.freed:
             self._leases.drop(study_key, number)
@@ -84,13 +82,7 @@ class Committer:
             self._leases.hold(lease)
         for row in effects.deleted:
             self._leases.drop_study(row.key)
-            await self._compute.forget(row.uid)
+            self._compute.forget(row.uid)
         for study_key in effects.changed:
             self._bells.ring(study_key)
         reach("commit.after_effects")
-        return result
-
-    def _forget(self, task: "asyncio.Task[Any]") -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()  # Seen by whoever waited for it, if anybody still did.

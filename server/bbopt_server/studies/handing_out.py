@@ -12,7 +12,7 @@ from bbopt_server.studies.commands import Ask, Call
 from bbopt_server.studies.idempotency import store_answer
 from bbopt_server.studies.leasing import LeaseTerms, take
 from bbopt_server.studies.ledger import Ledger
-from bbopt_server.studies.records import new_trial_to_bytes, trial_labels_to_bytes
+from bbopt_server.studies.records import trial_labels_to_bytes
 from bbopt_server.studies.room import Room
 
 RETRY_AFTER_S = 1.0
@@ -66,18 +66,21 @@ def _create(ledger: Ledger, points: Points) -> list[TrialRow]:
     if not trials:
         return []
     ledger.row = replace(ledger.row, n_trials=trials[-1].number)
-    revision = ledger.append(Asked(trials, points.state), trials[0].number)
-    return [new_row(ledger, trial, revision) for trial in trials]
+    revision, points_as_bytes = ledger.append_asked(Asked(trials, points.state))
+    return [
+        new_row(ledger, trial.number, point, revision)
+        for trial, point in zip(trials, points_as_bytes, strict=True)
+    ]
 
 
-def new_row(ledger: Ledger, trial: NewTrial, revision: int) -> TrialRow:
-    """Build the row of a trial that waits for a worker."""
+def new_row(ledger: Ledger, number: int, point: bytes, revision: int) -> TrialRow:
+    """Build the row of a trial that waits for a worker; ``point`` is a ``NewTrial``."""
     return TrialRow(
         study_key=ledger.row.key,
-        number=trial.number,
+        number=number,
         state="QUEUED",
         state_message="",
-        point=new_trial_to_bytes(trial),
+        point=point,
         outcome=None,
         labels=_NO_LABELS,
         attempt=1,

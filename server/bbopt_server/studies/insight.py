@@ -33,7 +33,8 @@ async def measured_best(store: Store, study: StudyRow, problem: Problem) -> Rank
         rows: Sequence[TrialRow] = await store.read(
             lambda tx, after=after: tx.trials(  # type: ignore[misc]
                 study.key, states=_MEASURED, after_number=after, limit=_PAGE
-            )
+            ),
+            is_long=True,
         )
         for row in rows:
             ranked = rank(row, problem)

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field, replace
 from bbopt.errors import NotFoundError
 from bbopt.rpc.names import StudyName
 from bbopt.specs import StudySpec
-from bbopt.trial import Event
+from bbopt.trial import Asked, Event
 from bbopt_server.crash_points import reach
 from bbopt_server.storage.store import EventRow, StudyRow, Transaction, TrialRow
 from bbopt_server.studies.outside import Outside
 from bbopt_server.studies.records import (
     StudyChanged,
+    asked_to_bytes,
     event_to_bytes,
     outcome_from_bytes,
     state_reason_to_bytes,
@@ -94,7 +95,14 @@ class Ledger:
 
     def append(self, event: Event | StudyChanged, trial: int | None = None) -> int:
         """Append an event to the log and return its revision."""
-        kind, payload = event_to_bytes(event)
+        return self._append(*event_to_bytes(event), trial)
+
+    def append_asked(self, event: Asked) -> tuple[int, list[bytes]]:
+        """Append an ``Asked`` event; return its revision and its trials' points as bytes."""
+        payload, points = asked_to_bytes(event)
+        return self._append("asked", payload, event.trials[0].number), points
+
+    def _append(self, kind: str, payload: bytes, trial: int | None) -> int:
         revision = self.row.revision + 1
         self.tx.append_event(
             EventRow(

@@ -10,7 +10,7 @@ from bbopt.rpc.study import study_spec_from_message
 from bbopt.rpc.trial import measurement_to_message, outcome_from_message, outcome_to_message
 from bbopt.rpc.v1 import log_pb2, study_pb2, trial_pb2
 from bbopt.specs import StudySpec
-from bbopt.trial import Event, Measurement, NewTrial, Outcome
+from bbopt.trial import Asked, Event, Measurement, NewTrial, Outcome
 from bbopt_server.storage.store import StudyRow
 
 
@@ -38,6 +38,13 @@ def event_to_bytes(event: Event | StudyChanged) -> tuple[str, bytes]:
     if kind is None:
         raise AssertionError("every event has a kind")
     return kind, message.SerializeToString(deterministic=True)
+
+
+def asked_to_bytes(event: Asked) -> tuple[bytes, list[bytes]]:
+    """Serialise an ``Asked`` event; return each of its trials by itself with it."""
+    message = event_to_message(event)
+    points = [each.SerializeToString(deterministic=True) for each in message.asked.trials]
+    return message.SerializeToString(deterministic=True), points
 
 
 def has_state(asked: bytes) -> bool:

@@ -13,7 +13,7 @@ from bbopt.rpc.v1 import study_pb2
 from bbopt.specs import CAPABILITIES
 from bbopt_server.compute import Compute, StudyLog, Suggestions
 from bbopt_server.crash_points import reach
-from bbopt_server.storage.store import Store, StudyRow, Transaction
+from bbopt_server.storage.store import FEW, Store, StudyRow, Transaction
 from bbopt_server.studies.asking import MAX_COUNT, NeedsPoints, Stale, commit_points
 from bbopt_server.studies.handing_out import Answered, CallerAsk, MustWait, Points
 from bbopt_server.studies.ledger import Effects
@@ -32,7 +32,9 @@ _EVENT_PAGE = 1000
 class Commit(Protocol):
     """Runs work in a transaction, then does in memory what follows from it."""
 
-    def __call__(self, work: Callable[[Transaction, Effects], T]) -> Awaitable[T]: ...  # noqa: D102
+    def __call__(  # noqa: D102
+        self, work: Callable[[Transaction, Effects], T], *, is_long: bool = False
+    ) -> Awaitable[T]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ def study_log(store: Store, row: StudyRow) -> StudyLog:
             rows = await store.read(
                 lambda tx, start=start: tx.events(  # type: ignore[misc]
                     row.key, after_revision=start, limit=_EVENT_PAGE
-                )
+                ),
+                is_long=row.revision - start > FEW,
             )
             payloads.extend(each.payload for each in rows)
             if len(rows) < _EVENT_PAGE:
@@ -223,7 +226,8 @@ class Scheduler:
 
         if not callers:
             return []
-        return await self._commit(commit)
+        n_trials = max(len(points.suggestions), sum(each.ask.count for each in callers))
+        return await self._commit(commit, is_long=n_trials > FEW)
 
 
 def _next_batch(study: _Study) -> list[_Waiting]:

@@ -26,7 +26,7 @@ from bbopt.rpc.space import point_from_message
 from bbopt.rpc.v1 import insight_service_pb2
 from bbopt.rpc.violations import Violations
 from bbopt_server.compute import Compute
-from bbopt_server.storage.store import Store, StudyRow, Transaction, TrialRow
+from bbopt_server.storage.store import FEW, Store, StudyRow, Transaction, TrialRow
 from bbopt_server.studies import (
     creating,
     insight,
@@ -95,7 +95,7 @@ class Studies:
 
     async def start(self) -> None:
         """Give every live lease a full new term and begin to look for expired ones."""
-        for lease in await self._store.read(leasing.live_leases):
+        for lease in await self._store.read(leasing.live_leases, is_long=True):
             self._leases.hold(lease)
         self._sweeping = asyncio.create_task(self.sweeper.run())
 
@@ -109,7 +109,6 @@ class Studies:
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.gather(self._sweeping, return_exceptions=True)
-        await self._committer.finish()
 
     @property
     def is_ready_to_suggest(self) -> bool:
@@ -169,7 +168,7 @@ class Studies:
             views = tuple(StudyView(row, tx.count_trials(row.key)) for row in shown)
             return StudyPage(views, token)
 
-        page = await self._store.read(work)
+        page = await self._store.read(work, is_long=True)
         return replace(page, studies=tuple(map(self._with_health, page.studies)))
 
     async def delete_study(self, command: DeleteStudy, call: Call[None]) -> bytes:
@@ -212,7 +211,10 @@ class Studies:
         """Record final outcomes; never waits for a model."""
         try:
             return await self._committer.on_study(
-                command.study, call, lambda ledger: telling.tell(ledger, command)
+                command.study,
+                call,
+                lambda ledger: telling.tell(ledger, command),
+                is_long=len(command.items) > FEW,
             )
         except telling.BatchRefusedError as refused:
             view = await self.get_study(command.study)
@@ -246,11 +248,13 @@ class Studies:
             expires_at = ledger.at + row.lease_duration_s if has_term else None
             return replace(answer, lease_expires_at=expires_at)
 
-        return await self._committer.on_study(command.study, call, work)
+        is_long = len(command.measurements) > FEW
+        return await self._committer.on_study(command.study, call, work, is_long=is_long)
 
     async def heartbeat(self, command: Heartbeat) -> list[Directive]:
         """Give new terms to the leases of a worker, and orders to the worker."""
-        orders = await self._store.read(lambda tx: leasing.direct(tx, command))
+        is_long = len(command.held) > FEW
+        orders = await self._store.read(lambda tx: leasing.direct(tx, command), is_long=is_long)
         now = self._outside.wall()
         return [self._extended(order, row, now) for order, row in orders]
 
@@ -265,7 +269,10 @@ class Studies:
     async def release(self, command: Release, call: Call[tuple[ItemResult, ...]]) -> bytes:
         """Put trials back into the queue."""
         return await self._committer.on_study(
-            command.study, call, lambda ledger: leasing.release(ledger, command)
+            command.study,
+            call,
+            lambda ledger: leasing.release(ledger, command),
+            is_long=len(command.held) > FEW,
         )
 
     # Trials --------------------------------------------------------------------------------
@@ -319,7 +326,9 @@ class Studies:
 
     async def list_trials(self, command: ListTrials) -> TrialPage:
         """Page through trials in order of number."""
-        _, page = await self._store.read(lambda tx: trials.list_trials(tx, command))
+        _, page = await self._store.read(
+            lambda tx: trials.list_trials(tx, command), is_long=command.page_size > FEW
+        )
         return replace(page, trials=tuple(map(self._with_lease, page.trials)))
 
     def _with_lease(self, view: TrialView) -> TrialView:
@@ -345,7 +354,7 @@ class Studies:
             while not self._answerer.is_draining:
                 await bell.wait()
                 while True:
-                    study, changes = await self._changes(study.key, since)
+                    study, changes = await self._changes(study, since)
                     for change in changes:
                         yield change
                     if not changes:
@@ -355,8 +364,11 @@ class Studies:
                     return
         raise UnavailableError("the server is stopping; resume later", retry_after_s=2.0)
 
-    async def _changes(self, key: int, since: int) -> tuple[StudyRow, Sequence[Change]]:
-        return await self._store.read(lambda tx: watching.read_changes(tx, key, since))
+    async def _changes(self, study: StudyRow, since: int) -> tuple[StudyRow, Sequence[Change]]:
+        return await self._store.read(
+            lambda tx: watching.read_changes(tx, study.key, since),
+            is_long=study.revision - since > FEW,
+        )
 
     async def best(self, name: StudyName, *, uses_model: bool) -> Best:
         """Find the trial to deploy: as measured, or by the model's mean."""

@@ -5,7 +5,7 @@ import logging
 
 from bbopt.errors import UnavailableError
 from bbopt_server.crash_points import reach
-from bbopt_server.storage.store import Store, Transaction
+from bbopt_server.storage.store import FEW, Store, Transaction
 from bbopt_server.studies.committing import Committer
 from bbopt_server.studies.leasing import LeaseTable, expire
 from bbopt_server.studies.ledger import Effects, HeldLease, Ledger
@@ -83,7 +83,7 @@ class Sweeper:
             return taken
 
         reach("sweep.before_commit")
-        taken = await self._committer.commit(work)
+        taken = await self._committer.commit(work, is_long=len(leases) > FEW)
         reach("sweep.after_commit")
         if taken:
             _log.info("leases ran out", extra={"n_trials": len(taken)})
@@ -94,7 +94,8 @@ class Sweeper:
         n_dropped = 0
         while True:  # In small steps, so that tells get in between.
             n_more = await self._store.transact(
-                lambda tx: tx.drop_responses(before=before, limit=_DROPPED_AT_A_TIME)
+                lambda tx: tx.drop_responses(before=before, limit=_DROPPED_AT_A_TIME),
+                is_long=True,
             )
             n_dropped += n_more
             if n_more < _DROPPED_AT_A_TIME:

@@ -16,7 +16,7 @@ from bbopt_server.studies.commands import CreateTrial, ListTrials, StopTrial
 from bbopt_server.studies.handing_out import new_row
 from bbopt_server.studies.leasing import order_to_stop
 from bbopt_server.studies.ledger import Ledger, find_study, find_trial
-from bbopt_server.studies.records import trial_labels_to_bytes
+from bbopt_server.studies.records import new_trial_to_bytes, trial_labels_to_bytes
 from bbopt_server.studies.room import check_limits, room_of
 from bbopt_server.studies.telling import check_outcome, finish
 
@@ -45,7 +45,8 @@ def create_trial(ledger: Ledger, command: CreateTrial) -> TrialRow:
     ledger.row = replace(study, n_trials=trial.number)
     revision = ledger.append(Enqueued(trial), trial.number)
     row = replace(
-        new_row(ledger, trial, revision), labels=trial_labels_to_bytes(command.labels)
+        new_row(ledger, trial.number, new_trial_to_bytes(trial), revision),
+        labels=trial_labels_to_bytes(command.labels),
     )
     ledger.tx.insert_trial(row)
     if outcome is not None:

@@ -121,7 +121,7 @@ class FakeCompute:
     def set_aside_s(self, uid: str) -> float:
         return self.set_aside.get(uid, 0.0)
 
-    async def forget(self, uid: str) -> None:
+    def forget(self, uid: str) -> None:
         self.forgotten.append(uid)
 
     async def start(self) -> None:

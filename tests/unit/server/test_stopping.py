@@ -96,12 +96,12 @@ async def test_a_report_that_was_not_committed_does_not_count() -> None:
 
     transact = service.store.transact
 
-    async def failing(work: object) -> object:
+    async def failing(work: object, **options: object) -> object:
         def undone(tx: Transaction) -> None:
             work(tx)  # type: ignore[operator]
             raise UnavailableError("the disk is full")
 
-        return await transact(undone)
+        return await transact(undone, **options)  # type: ignore[arg-type]
 
     service.store.transact = failing  # type: ignore[method-assign, assignment]
     with refused(UnavailableError):

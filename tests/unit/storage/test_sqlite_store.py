@@ -3,6 +3,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -200,24 +201,71 @@ def test_a_loop_that_ended_disturbs_nobody(tmp_path: Path) -> None:
     asyncio.run(store.close())
 
 
-def test_callers_on_several_loops_are_served(tmp_path: Path) -> None:
-    store = asyncio.run(with_study(tmp_path, Points()))
-    results: list[int] = []
+def test_what_is_long_is_done_on_the_thread_with_what_came_with_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = await with_study(tmp_path, Points())
+        ran_on: dict[int, str] = {}
 
-    async def caller(first: int) -> None:
-        jobs = [store.transact(adding(first + each)) for each in range(50)]
-        results.extend(await asyncio.gather(*jobs))
+        def noting(number: int) -> Callable[[Transaction], int]:
+            def work(t: Transaction) -> int:
+                ran_on[number] = threading.current_thread().name
+                return adding(number)(t)
 
-    threads = [
-        threading.Thread(target=asyncio.run, args=(caller(first),)) for first in (1, 101, 201)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(results) == asyncio.run(store.read(numbers))
-    assert len(results) == 150
-    asyncio.run(store.close())
+            return work
+
+        here = threading.current_thread().name
+        await asyncio.gather(
+            store.transact(noting(1)),
+            store.transact(noting(2), is_long=True),
+            store.transact(noting(3)),
+        )
+        assert ran_on == {1: here, 2: "bbopt-store", 3: "bbopt-store"}
+        both = [store.read(numbers), store.read(numbers, is_long=True)]
+        assert await asyncio.gather(*both) == [[1, 2, 3]] * 2
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_long_work_does_not_stop_the_loop(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = await with_study(tmp_path, Points())
+        has_passed = threading.Event()
+
+        def work(t: Transaction) -> bool:
+            t.insert_trial(trial_row(1, 1))
+            return has_passed.wait(timeout=30)
+
+        job = asyncio.ensure_future(store.transact(work, is_long=True))
+        await asyncio.sleep(0.01)
+        has_passed.set()
+        assert await job
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_works_that_take_too_long_together_go_on_on_the_thread(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = await with_study(tmp_path, Points())
+        ran_on: list[str] = []
+
+        def slow(number: int) -> Callable[[Transaction], int]:
+            def work(t: Transaction) -> int:
+                ran_on.append(threading.current_thread().name)
+                time.sleep(0.005)
+                return adding(number)(t)
+
+            return work
+
+        jobs = [store.transact(slow(number)) for number in range(1, 5)]
+        assert await asyncio.gather(*jobs) == [1, 2, 3, 4]
+        assert ran_on[0] == threading.current_thread().name
+        assert ran_on[1] == "bbopt-store"
+        assert await store.read(numbers) == [1, 2, 3, 4]
+        await store.close()
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(

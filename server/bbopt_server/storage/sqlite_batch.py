@@ -1,0 +1,220 @@
+"""Works on one connection: each in a savepoint of its own, many in one commit.
+
+Runs on whichever thread has the connection; which one that is, ``SqliteStore`` decides.
+"""
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bbopt.errors import DataLossError, UnavailableError
+from bbopt_server.crash_points import reach
+from bbopt_server.storage.sqlite_transaction import SqliteTransaction
+from bbopt_server.storage.store import Transaction
+
+TURN_S = 0.002
+"""How long works run without a break: at most on a loop, at least on a thread."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One work, and who waits for it."""
+
+    work: Callable[[Transaction], Any]
+    then: Callable[[], None] | None
+    is_long: bool
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+    def settle(self) -> None:
+        """Do what follows from success, and tell the caller; for the caller's loop."""
+        if self.error is None and self.then is not None:
+            try:
+                self.then()
+            except Exception as error:
+                _log.exception("what follows from a commit went wrong")
+                self.error = error
+        if self.future.done():  # Cancelled meanwhile.
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """Reads, and then works that share a commit."""
+
+    reads: Sequence[Job]
+    writes: deque[Job]
+    """Not run yet."""
+    ran: list[Job] = field(default_factory=list)
+    """Those whose callers can be told once the batch has ended."""
+    is_open: bool = False
+    """Whether its transaction has begun, and neither been committed nor failed."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to do."""
+        return not (self.is_open or self.reads or self.writes)
+
+
+class Batches:
+    """Does the works of batches on a connection. Never raises for what a work does."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, *, path: str, on_point: Callable[[str], None]
+    ) -> None:
+        self._path = path
+        self._connection = connection
+        self._on_point = on_point
+        self._reader = SqliteTransaction(connection, is_writable=False)
+        self._writer = SqliteTransaction(connection, is_writable=True)
+        self._last_commit_s = 0.0
+        self.failure: str | None = None
+        """Why no more work is taken."""
+
+    def read(self, jobs: Sequence[Job]) -> None:
+        """Run reads; no transaction may be open."""
+        for job in jobs:
+            try:
+                self._refuse_if_failed()
+                job.result = job.work(self._reader)
+            except BaseException as error:
+                job.error = self._translated(error)
+
+    def run_short(self, batch: Batch, *, limit_s: float) -> None:
+        """Begin the transaction and run its works until one is long or the time is up."""
+        if batch.writes[0].is_long:
+            return
+        try:
+            self._begin(batch)
+            self._run(batch, time.monotonic() + limit_s, stops_at_long=True)
+        except BaseException as error:
+            self._fail(batch, error)
+
+    def finish(self, batch: Batch) -> None:
+        """Run the reads and more of the works, for about as long as a commit takes; commit.
+
+        Works that are left over are still in ``batch.writes``.
+        """
+        self.read(batch.reads)
+        if not batch.is_open and not batch.writes:
+            return
+        try:
+            if not batch.is_open:
+                self._begin(batch)
+            self._run(batch, time.monotonic() + max(TURN_S, self._last_commit_s))
+            begin = time.monotonic()
+            self._on_point("before_commit")
+            reach("store.before_commit")
+            self._connection.execute("COMMIT")
+            batch.is_open = False
+            self._last_commit_s = time.monotonic() - begin
+            self._on_point("after_commit")
+            reach("store.after_commit")
+        except BaseException as error:
+            self._fail(batch, error)
+
+    def stop(self, failure: str) -> None:
+        """Take no more work."""
+        if self.failure is None:
+            _log.critical("%s: no more work is taken: %s", self._path, failure)
+            self.failure = failure
+
+    def release(self) -> None:
+        """Write the log back into the file and let go of it.
+
+        Not after a failure: closing copies pages into the file that the disk may have lost.
+        The next start recovers from what is really there.
+        """
+        if self.failure is not None:
+            return
+        try:
+            reach("store.before_checkpoint")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            reach("store.after_checkpoint")
+        except sqlite3.Error as error:
+            _log.warning("%s: the last checkpoint failed: %s", self._path, error)
+        finally:
+            self._connection.close()
+
+    def _begin(self, batch: Batch) -> None:
+        self._refuse_if_failed()
+        self._connection.execute("BEGIN IMMEDIATE")
+        batch.is_open = True
+        reach("store.after_begin")
+
+    def _run(self, batch: Batch, until: float, *, stops_at_long: bool = False) -> None:
+        """Run works until the time is up."""
+        while batch.writes and not (stops_at_long and batch.writes[0].is_long):
+            job = batch.writes.popleft()
+            if job.future.cancelled():  # Nobody waits, and nothing was done yet.
+                continue
+            batch.ran.append(job)
+            self._run_in_savepoint(job)
+            if time.monotonic() > until:
+                break
+
+    def _run_in_savepoint(self, job: Job) -> None:
+        """Run one work; what it raises undoes just this work.
+
+        Raises:
+            sqlite3.Error: SQLite gave up the whole transaction.
+        """
+        self._connection.execute("SAVEPOINT work")
+        try:
+            job.result = job.work(self._writer)
+            reach("store.after_work")
+        except BaseException as error:
+            job.error = self._translated(error)
+            if not self._connection.in_transaction:
+                raise sqlite3.OperationalError("the transaction was rolled back") from error
+            self._connection.execute("ROLLBACK TO work")
+        self._connection.execute("RELEASE work")
+
+    def _fail(self, batch: Batch, error: BaseException) -> None:
+        """Undo a batch whose commit failed: nobody in it is acknowledged."""
+        _log.error("%s: a commit failed: %s", self._path, error)
+        failure = self._translated(error)
+        if not isinstance(failure, UnavailableError):
+            failure = UnavailableError(f"the store could not commit: {error}")
+        batch.is_open = False
+        if not batch.ran and batch.writes:  # It could not even begin.
+            batch.ran.append(batch.writes.popleft())
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as second:
+            self.stop(f"rollback failed: {second}")
+        for job in batch.ran:
+            # An error of the work itself stands: it would have been raised in any case.
+            job.error = job.error or failure
+
+    def _translated(self, error: BaseException) -> BaseException:
+        """Make an error of SQLite one of ours, and stop for good where the disk failed."""
+        if isinstance(error, StopIteration) or not isinstance(error, Exception):
+            # A future cannot carry the first, and the others would end the caller's loop.
+            return RuntimeError(f"work raised {type(error).__name__}")
+        if not isinstance(error, sqlite3.DatabaseError):
+            return error
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code == sqlite3.SQLITE_CORRUPT:
+            return DataLossError(f"the store is damaged: {error}")
+        if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOTADB):
+            self.stop(f"the disk failed: {error}")
+        if isinstance(error, sqlite3.OperationalError):
+            return UnavailableError(f"the store could not do its work: {error}")
+        return error
+
+    def _refuse_if_failed(self) -> None:
+        if self.failure is not None:
+            raise UnavailableError(f"the store has stopped ({self.failure})")

@@ -38,11 +38,17 @@ class WatchedStore(MemoryStore):
         self.n_writes = 0
         self.errors: list[Exception] = []
 
-    async def transact(self, work: Callable[[Transaction], T]) -> T:
+    async def transact(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        then: Callable[[], None] | None = None,
+        is_long: bool = False,
+    ) -> T:
         self.n_writes += 1
         if self.errors:
             raise self.errors.pop(0)
-        return await super().transact(work)
+        return await super().transact(work, then=then, is_long=is_long)
 
 
 async def restarted(before: Service, *, away_s: float) -> Service:

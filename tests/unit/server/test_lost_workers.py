@@ -343,7 +343,7 @@ async def test_a_failed_write_does_not_take_the_lease_of_the_next_holder() -> No
     old = (await service.ask(worker_id="first")).trials[0]
     transact, has_begun, may_fail = store.transact, asyncio.Event(), asyncio.Event()
 
-    async def fail_slowly(_: Callable[[Transaction], T]) -> T:
+    async def fail_slowly(_: Callable[[Transaction], T], **options: object) -> T:  # noqa: ARG001
         store.transact = transact  # type: ignore[method-assign]
         has_begun.set()
         await may_fail.wait()

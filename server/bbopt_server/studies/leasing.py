@@ -18,7 +18,7 @@ from bbopt.errors import (
 from bbopt.problem import Problem
 from bbopt.specs import AshaSpec
 from bbopt.stopping import reason_to_stop
-from bbopt.trial import Failed, Leased, Measurement, Reported, StopRequested
+from bbopt.trial import Abandoned, Failed, Leased, Measurement, Reported, StopRequested
 from bbopt_server.storage.store import MeasurementRow, Transaction, TrialRow
 from bbopt_server.studies.answers import Action, Directive, ItemResult, ReportAnswer
 from bbopt_server.studies.commands import Heartbeat, Held, Misread, Release, Report
@@ -32,7 +32,7 @@ from bbopt_server.studies.ledger import (
     find_trial,
 )
 from bbopt_server.studies.records import measurement_to_bytes
-from bbopt_server.studies.telling import finish, requeue
+from bbopt_server.studies.telling import finish, may_run_again, requeue
 
 MAX_MEASUREMENTS = 10_000
 """Intermediate measurements of one trial."""
@@ -155,18 +155,20 @@ def expire(ledger: Ledger, leases: Iterable[HeldLease]) -> list[int]:
         if row is None or row.state not in HELD or row.lease_token != lease.token:
             continue
         taken.append(row.number)
-        if row.attempt < ledger.spec.lease.max_attempts:
+        if may_run_again(ledger, row):
             text = f"{LEASE_EXPIRED}: no sign of life from {row.worker or 'its worker'}"
             requeue(ledger, row, text, uses_attempt=True)
         else:
-            text = f"{LEASE_EXPIRED}: lost {row.attempt} times, last by {row.worker!r}"
+            ordered = ", ordered to stop" if row.state == "STOPPING" else ""
+            text = f"{LEASE_EXPIRED}: lost {row.attempt} times, last by {row.worker!r}{ordered}"
             finish(ledger, row, Failed(text))
     ledger.save()
     return taken
 
 
 def release(ledger: Ledger, command: Release) -> tuple[ItemResult, ...]:
-    """Put trials that their workers hand back into the queue.
+    """Put trials that their workers hand back into the queue; one that was ordered to stop is
+    abandoned.
 
     Giving a trial back uses up no attempt: nothing was lost, and a worker that is preempted
     often must not use up a point.
@@ -184,10 +186,14 @@ def _release_item(ledger: Ledger, held: Held, reason: str) -> ItemResult:
         if state not in OPEN:
             raise TrialFinishedError(f"trial {row.number} already is {state}")
         check_token(row, held.lease_token)
-        requeue(ledger, row, reason or "released", uses_attempt=False)
+        reason = reason or "released"
+        if state == "STOPPING":
+            state = finish(ledger, row, Abandoned(f"ordered to stop; {reason}"))
+        else:
+            state = requeue(ledger, row, reason, uses_attempt=False).state
     except BboptError as error:
         return ItemResult(held.trial, state=state, error=error)
-    return ItemResult(held.trial, state="QUEUED")
+    return ItemResult(held.trial, state=state)
 
 
 def check_token(row: TrialRow, token: str) -> None:

@@ -125,7 +125,7 @@ def _record(ledger: Ledger, row: TrialRow, outcome: Outcome, *, lease_token: str
                 f"trial {row.number} is no longer held under this lease; "
                 "its failure was counted when the lease was lost"
             )
-        if outcome.retryable and row.attempt < ledger.spec.lease.max_attempts:
+        if outcome.retryable and may_run_again(ledger, row):
             requeue(ledger, row, f"failed: {outcome.message}", uses_attempt=True)
             return ItemResult(str(row.number), state="QUEUED")
     state = finish(ledger, row, outcome, is_late=is_late)
@@ -142,6 +142,13 @@ def _tell_again(row: TrialRow, outcome: Outcome) -> ItemResult:
         f"trial {row.number} already is {row.state} with another result; "
         "an amendment corrects a result"
     )
+
+
+def may_run_again(ledger: Ledger, row: TrialRow) -> bool:
+    """Say whether a trial that was lost or failed goes back to the queue: attempts are left,
+    and nobody ordered it to stop.
+    """
+    return row.state != "STOPPING" and row.attempt < ledger.spec.lease.max_attempts
 
 
 def requeue(ledger: Ledger, row: TrialRow, message: str, *, uses_attempt: bool) -> TrialRow:

@@ -360,3 +360,21 @@ async def test_a_failed_write_does_not_take_the_lease_of_the_next_holder() -> No
     assert await action(service, new) == Action.ACTION_CONTINUE
     await service.pass_time(31.0)
     assert (await service.trial(1)).state == Trial.STATE_QUEUED
+
+
+@asynchronous
+async def test_a_trial_that_was_ordered_to_stop_never_runs_again() -> None:
+    service = Service()
+    await service.create(quadratic(lease_s=30.0))
+    silent, failing, leaving = (await service.ask(3)).trials
+    for number in (1, 2, 3):
+        await stop(service, number)
+    assert (await service.tell(failing, failed())).state == Trial.STATE_FAILED
+    await release(service, leaving)
+    await service.pass_time(31.0)
+    states = [(await service.trial(number)).state for number in (1, 2, 3)]
+    assert states == [Trial.STATE_FAILED, Trial.STATE_FAILED, Trial.STATE_ABANDONED]
+    assert [each.number for each in (await service.ask(3)).trials] == [4, 5, 6]
+    # What the lost worker measured by then is data, if it comes after all.
+    found = await service.tell(silent, completed(2.0))
+    assert (found.state, found.was_late) == (Trial.STATE_COMPLETED, True)

@@ -18,6 +18,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from bbopt.rpc.v1 import optimization_service_pb2 as service_pb2
 from bbopt.rpc.v1 import trial_pb2
 from bbopt.specs import GPSpec, RandomSpec, SobolSpec, StrategySpec
@@ -33,7 +35,7 @@ from benchmarks.service_clients import (
     tell,
     tell_and_ask,
 )
-from benchmarks.service_processes import Server, echoing, serving
+from benchmarks.service_processes import EchoServer, Server, echoing, serving
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,51 @@ async def model(folder: Path, n_asks: int) -> None:
                 print(row(n_parameters, n, *figures, widths=widths))
 
 
+async def ready_queue(folder: Path, n_asks: int) -> None:
+    """Asks that come a while after the tell, when their points have been computed."""
+    print(f"\nAsk {_PAUSE_S} s after each tell, Gaussian process, 100 observations,")
+    print(f"{n_asks} asks each, ms. Beside it, called in turn by the same client: a bare gRPC")
+    print(
+        "echo, a call of this server that reads nothing (GetServerInfo), and the tell, which is"
+    )
+    print("a durable commit. 'of echo' is the ratio of the medians of ask and echo.")
+    titles = ("queue", "parameters", "ask p50", "ask p95", "echo p50", "info p50", "tell p50")
+    print(row(*titles, "of echo", widths=_READY))
+    for switch in ("on", "off"):
+        async with (
+            serving(folder / f"ready-{switch}.db", "--ready-queue", switch) as server,
+            echoing() as echo,
+        ):
+            await server.until_compute_is_ready()
+            for n_parameters in (6, 20):
+                study = await create_study(server, GPSpec(), n_parameters=n_parameters)
+                await record(server, study, 100, n_parameters=n_parameters, seed=7)
+                figures = await _ask_later(server, echo, study, n_asks)
+                print(row(switch, n_parameters, *figures, widths=_READY))
+
+
+_READY = (6, 10, 8, 8, 8, 8, 8, 8)
+_PAUSE_S = 0.25
+"""Longer than it takes to compute a point."""
+
+
+async def _ask_later(server: Server, echo: EchoServer, study: str, n_asks: int) -> list[str]:
+    """Return latencies of asks whose points had time to be computed, and of other calls."""
+    asks, tells, echoes, infos = Samples(), Samples(), Samples(), Samples()
+    info = service_pb2.GetServerInfoRequest()
+    trial = await ask(server, study)
+    for _ in range(n_asks):
+        await tells.time(tell(server, study, trial))
+        await asyncio.sleep(_PAUSE_S)
+        await infos.time(server.stub.GetServerInfo(info))
+        await echoes.time(echo.call())
+        trial = await asks.time(ask(server, study))
+        expect(trial, "gp")
+    ratio = float(np.median(asks.seconds) / np.median(echoes.seconds))
+    shown = (asks.ms(0.5), asks.ms(0.95), echoes.ms(0.5), infos.ms(0.5), tells.ms(0.5))
+    return [*shown, f"{ratio:.1f}"]
+
+
 async def interference(folder: Path, n_probes: int) -> None:
     """What other calls notice while compute fits: the front's event loop must stay free."""
     print(f"\nOther calls, {n_probes} each 5 ms apart, and how late the front's loop is, ms")
@@ -280,6 +327,7 @@ async def main(arguments: argparse.Namespace) -> None:
         parts: Mapping[str, Callable[[], Awaitable[None]]] = {
             "recovery": lambda: recovery(folder),
             "gp": lambda: model(folder, n_asks=20),
+            "queue": lambda: ready_queue(folder, n_asks=40),
             "interference": lambda: interference(folder, n_probes=300),
             "memory": lambda: memory(folder, n_tells=50_000),
             "pairs": lambda: pairs(folder, arguments.seconds),
@@ -292,7 +340,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", help="where the databases go; a temporary folder in it")
     parser.add_argument("--seconds", type=float, default=5.0, help="per row of ask + tell")
-    parser.add_argument(
-        "--only", nargs="*", choices=("recovery", "gp", "interference", "memory", "pairs")
-    )
+    parts = ("recovery", "gp", "queue", "interference", "memory", "pairs")
+    parser.add_argument("--only", nargs="*", choices=parts)
     asyncio.run(main(parser.parse_args()))

@@ -75,13 +75,16 @@ def _cpu_s(pid: int) -> float:
 
 @asynccontextmanager
 async def serving(
-    db: Path, *, is_killed: bool = False, is_probed: bool = False
+    db: Path,
+    *flags: str,
+    is_killed: bool = False,
+    is_probed: bool = False,
 ) -> AsyncIterator[Server]:
     """Run a server; at the end stop it in order, or kill it."""
     lags = db.with_suffix(".lags")
     module = ["benchmarks.probed_server", str(lags)] if is_probed else ["bbopt_server"]
     command = [sys.executable, "-m", *module, "--db", str(db)]
-    command += ["--listen", "127.0.0.1:0", "--device", "cpu", "--log-level", "error"]
+    command += ["--listen", "127.0.0.1:0", "--device", "cpu", "--log-level", "error", *flags]
     started_at = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603 - our own module
     assert process.stdout is not None
@@ -103,6 +106,12 @@ class EchoServer:
 
     process: subprocess.Popen[bytes]
     channel: grpc.aio.Channel
+
+    async def call(self) -> bytes:
+        """Send a hundred bytes and get them back."""
+        echo: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+        echo = self.channel.unary_unary(METHOD)
+        return await echo(b"x" * 100)
 
     async def calls_per_s(self, n_clients: int, duration_s: float) -> float:
         """Call it as fast as some clients can."""

@@ -43,7 +43,12 @@ class App:
     server: RpcServer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.studies = Studies(self.store, self.compute, self.outside)
+        self.studies = Studies(
+            self.store,
+            self.compute,
+            self.outside,
+            has_ready_queue=self.settings.has_ready_queue,
+        )
         methods = Methods(self.studies, device=self.settings.device)
         self.server = RpcServer(methods.table())
 

@@ -30,6 +30,8 @@ class Settings:
     """Leave when no call has arrived for so long: private servers."""
     drain_s: float = 10.0
     """How long calls that run may take when the server is told to stop."""
+    has_ready_queue: bool = True
+    """Whether the next suggestion is computed ahead of its ask; it is the same either way."""
     log_level: str = "info"
 
 
@@ -46,6 +48,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         raise InvalidError.of("device", f"must be cpu, cuda or auto, not {given.device!r}")
     if given.log_level not in _LEVELS:
         raise InvalidError.of("log-level", f"must be one of {', '.join(_LEVELS)}")
+    if given.ready_queue not in ("on", "off"):
+        raise InvalidError.of("ready-queue", f"must be on or off, not {given.ready_queue!r}")
     after_s = given.exit_after_last_client
     return Settings(
         db=given.db,
@@ -57,6 +61,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
             None if after_s is None else _number("exit-after-last-client", after_s, 0)
         ),
         drain_s=_number("drain-seconds", given.drain_seconds, 0),
+        has_ready_queue=given.ready_queue == "on",
         log_level=given.log_level,
     )
 
@@ -90,5 +95,6 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add("port-file", None, "file that gets the bound address once the server answers")
     add("exit-after-last-client", None, "leave when no call has come for so many seconds")
     add("drain-seconds", str(defaults.drain_s), "how long running calls may take at the end")
+    add("ready-queue", "on", "on or off: compute the next suggestion right after a result")
     add("log-level", defaults.log_level, ", ".join(_LEVELS))
     return parser

@@ -48,9 +48,12 @@ def free_port() -> int:
 class ServerThread:
     """An ``App`` on an event loop in a thread."""
 
-    def __init__(self, db: str = MEMORY, compute: Compute | None = None) -> None:
+    def __init__(
+        self, db: str = MEMORY, compute: Compute | None = None, *, has_ready_queue: bool = True
+    ) -> None:
         self.db = db
         self.compute = compute
+        self.has_ready_queue = has_ready_queue
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -62,7 +65,12 @@ class ServerThread:
         return future.result(60.0)
 
     async def _start(self) -> str:
-        settings = Settings(db=self.db, listen=Address("127.0.0.1", 0), device="cpu")
+        settings = Settings(
+            db=self.db,
+            listen=Address("127.0.0.1", 0),
+            device="cpu",
+            has_ready_queue=self.has_ready_queue,
+        )
         compute = self.compute if self.compute is not None else FakeCompute()
         self.app = App(settings, open_store(self.db), compute)
         return str(await self.app.start())

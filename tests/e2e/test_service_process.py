@@ -166,6 +166,14 @@ def test_settings_come_from_flags_before_the_environment() -> None:
         parse(["--exit-after-last-client", "soon"], {})
 
 
+def test_the_ready_queue_is_on_until_it_is_switched_off() -> None:
+    assert parse([], {}).has_ready_queue
+    assert not parse([], {"BBOPT_READY_QUEUE": "off"}).has_ready_queue
+    assert parse(["--ready-queue", "on"], {"BBOPT_READY_QUEUE": "off"}).has_ready_queue
+    with pytest.raises(InvalidError, match="ready-queue"):
+        parse(["--ready-queue", "maybe"], {})
+
+
 def test_a_folder_that_is_not_there_is_said_plainly(tmp_path: Path) -> None:
     refused = run("--db", str(tmp_path / "no" / "such" / "s.db"), "--listen", "127.0.0.1:0")
     assert refused.returncode == 1

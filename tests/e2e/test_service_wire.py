@@ -126,7 +126,12 @@ class BrokenCompute(FakeCompute):
     """Has a bug that knows a secret."""
 
     async def suggest(
-        self, study: StudyLog, count: int, *, time_left_s: float | None
+        self,
+        study: StudyLog,
+        count: int,
+        *,
+        time_left_s: float | None,
+        is_ahead: bool = False,
     ) -> Suggestions:
         raise ExhaustedError("too many jobs", retry_after_s=7.0)
 

@@ -35,8 +35,8 @@ BAD, GOOD = f"{PARENT}/studies/bad", f"{PARENT}/studies/good"
 
 @contextmanager
 def serving(db: Path, compute: ComputePool) -> Iterator[Caller]:
-    """Run a server in this process."""
-    server = ServerThread(str(db), compute)
+    """Run a server in this process; every loss of compute is to be an ask's."""
+    server = ServerThread(str(db), compute, has_ready_queue=False)
     try:
         with Caller(server.address) as caller:
             yield caller

@@ -81,7 +81,12 @@ class Compute(Protocol):
         ...
 
     async def suggest(
-        self, study: StudyLog, count: int, *, time_left_s: float | None
+        self,
+        study: StudyLog,
+        count: int,
+        *,
+        time_left_s: float | None,
+        is_ahead: bool = False,
     ) -> Suggestions:
         """Compute points for an ask.
 
@@ -90,6 +95,8 @@ class Compute(Protocol):
             count: Points wanted, at least 1.
             time_left_s: Seconds after which the answer is worthless, waiting included;
                 the strategy spends less on the search when it is short. ``None``: no limit.
+            is_ahead: Nobody has asked yet: whatever else waits goes first, few such jobs may
+                wait, and one whose process is lost is not tried again.
         """
         ...
 

@@ -2,7 +2,8 @@
 
 One task does everything in order, so there is nothing to lock: it keeps a process running,
 takes the next job, sends the events that the process has not seen, waits for the answer.
-A job whose process is lost is tried once more on the next one.
+A job whose process is lost is tried once more on the next one. Jobs that compute ahead of an
+ask run when nothing else waits.
 """
 
 import asyncio
@@ -48,9 +49,13 @@ class Limits:
     unhurried_s: float = 120.0
     """A job without a deadline gets this; everything else in the lane waits as long."""
     n_waiting: int = 256
+    n_ahead: int = 16
+    """Jobs ahead of an ask that may wait; more would only get old."""
 
-    def of_job(self, time_left_s: float | None) -> float:
+    def of_job(self, time_left_s: float | None, *, is_ahead: bool = False) -> float:
         """Say after how many seconds a job counts as hung."""
+        if is_ahead:
+            return self.job_s
         if time_left_s is None:
             return self.unhurried_s
         return max(self.job_s, self.deadline_factor * time_left_s)
@@ -66,6 +71,8 @@ class Job:
     deadline: float | None
     """When the answer becomes worthless, by the lane's clock."""
     answer: "asyncio.Future[compute_pb2.ComputeReply]"
+    is_ahead: bool = False
+    """Whether nobody has asked yet."""
     n_attempts: int = 0
 
     def fail(self, error: Exception) -> None:
@@ -79,6 +86,8 @@ class Counters:
     """What has happened so far; read by telemetry."""
 
     n_jobs: int = 0
+    n_ahead: int = 0
+    """Jobs among them that nobody had asked for yet."""
     n_starts: int = 0
     n_lost_busy: int = 0
     n_lost_idle: int = 0
@@ -112,6 +121,7 @@ class Lane:
         self._limits = limits
         self._clock = clock
         self._waiting: deque[Job] = deque()
+        self._ahead: deque[Job] = deque()
         self._has_news = asyncio.Event()
         self._connection: Connection | None = None
         self._folded: OrderedDict[str, int] = OrderedDict()
@@ -145,9 +155,14 @@ class Lane:
         await self._disconnect(grace_s=1.0)
 
     async def submit(
-        self, study: StudyLog, task: compute_pb2.ComputeRequest, *, time_left_s: float | None
+        self,
+        study: StudyLog,
+        task: compute_pb2.ComputeRequest,
+        *,
+        time_left_s: float | None,
+        is_ahead: bool = False,
     ) -> compute_pb2.ComputeReply:
-        """Wait in line, and for the answer.
+        """Wait in line, and for the answer; ``is_ahead``: behind everybody else.
 
         Raises:
             ExhaustedError: Too many jobs wait.
@@ -157,7 +172,7 @@ class Lane:
         """
         if (left_s := self._quarantine.time_left_s(study.uid)) > 0.0:
             raise _set_aside(left_s)
-        job = self._enqueue(study, task, time_left_s)
+        job = self._enqueue(study, task, time_left_s, is_ahead=is_ahead)
         return await job.answer
 
     def forget(self, uid: str) -> None:
@@ -169,16 +184,26 @@ class Lane:
                 self._enqueue(study, task, None)
 
     def _enqueue(
-        self, study: StudyLog, task: compute_pb2.ComputeRequest, time_left_s: float | None
+        self,
+        study: StudyLog,
+        task: compute_pb2.ComputeRequest,
+        time_left_s: float | None,
+        *,
+        is_ahead: bool = False,
     ) -> Job:
         if self._refusal is not None:
             raise _again(self._refusal)
-        if len(self._waiting) >= self._limits.n_waiting:
-            raise ExhaustedError(f"{len(self._waiting)} jobs wait for compute")
+        queue, n_most = self._waiting, self._limits.n_waiting
+        if is_ahead:
+            # Most were overtaken by events, and given up, before it was their turn.
+            self._ahead = deque(job for job in self._ahead if not job.answer.done())
+            queue, n_most = self._ahead, self._limits.n_ahead
+        if len(queue) >= n_most:
+            raise ExhaustedError(f"{len(queue)} jobs wait for compute")
         deadline = None if time_left_s is None else self._clock() + time_left_s
         answer = asyncio.get_running_loop().create_future()
-        job = Job(study, task, deadline, answer)
-        self._waiting.append(job)
+        job = Job(study, task, deadline, answer, is_ahead)
+        queue.append(job)
         self._has_news.set()
         return job
 
@@ -212,7 +237,7 @@ class Lane:
     async def _work(self, connection: Connection) -> None:
         """Do jobs until the process is lost."""
         while await self._wait_for_work(connection):
-            job = self._waiting.popleft()
+            job = (self._waiting or self._ahead).popleft()
             if job.answer.done():  # Its caller gave up while it waited.
                 continue
             if (left_s := self._quarantine.time_left_s(job.study.uid)) > 0.0:
@@ -232,6 +257,7 @@ class Lane:
                 job.fail(error)
             else:
                 self.counters.n_jobs += 1
+                self.counters.n_ahead += job.is_ahead
                 self.counters.busy_s += reply.elapsed_s
                 if not job.answer.done():
                     job.answer.set_result(reply)
@@ -239,7 +265,7 @@ class Lane:
     async def _wait_for_work(self, connection: Connection) -> bool:
         """Wait for a job; false if the process is lost first."""
         while connection.is_open:
-            if self._waiting:
+            if self._waiting or self._ahead:
                 return True
             self._has_news.clear()
             await self._has_news.wait()
@@ -258,7 +284,7 @@ class Lane:
             reply = await connection.call(
                 request.job,
                 with_events(request, events),
-                limit_s=self._limits.of_job(time_left_s),
+                limit_s=self._limits.of_job(time_left_s, is_ahead=job.is_ahead),
             )
             self._remember(uid, reply.revision)
             if not reply.HasField("need_events"):
@@ -308,7 +334,9 @@ class Lane:
                 "study %s is set aside for %.0f s: no model answers its asks", uid, left_s
             )
         job.n_attempts += 1
-        if job.n_attempts < _MAX_ATTEMPTS:
+        if job.is_ahead:
+            job.fail(ComputeFailedError(f"a compute process {error}"))
+        elif job.n_attempts < _MAX_ATTEMPTS:
             self._waiting.appendleft(job)
         else:
             job.fail(ComputeFailedError(f"a compute process {error}, twice in a row"))
@@ -316,8 +344,9 @@ class Lane:
     def _refuse(self, error: ComputeUnavailableError) -> None:
         """Fail what waits and whatever comes, until a process is there."""
         self._refusal = error
-        while self._waiting:
-            self._waiting.popleft().fail(_again(error))
+        for queue in (self._waiting, self._ahead):
+            while queue:
+                queue.popleft().fail(_again(error))
 
     async def _disconnect(self, *, grace_s: float = 0.0) -> None:
         self._folded.clear()

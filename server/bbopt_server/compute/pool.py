@@ -94,11 +94,18 @@ class ComputePool:
             await lane.stop()
 
     async def suggest(
-        self, study: StudyLog, count: int, *, time_left_s: float | None
+        self,
+        study: StudyLog,
+        count: int,
+        *,
+        time_left_s: float | None,
+        is_ahead: bool = False,
     ) -> Suggestions:
         """Compute points for an ask; see ``Compute``."""
         task = Request(suggest=Request.Suggest(count=count))
-        reply = await self._submit(study, task, "suggestions", time_left_s)
+        reply = await self._submit(
+            study, task, "suggestions", time_left_s=time_left_s, is_ahead=is_ahead
+        )
         found = reply.suggestions
         return Suggestions(
             tuple(
@@ -137,11 +144,13 @@ class ComputePool:
         study: StudyLog,
         task: Request,
         expected: str,
+        *,
         time_left_s: float | None = None,
+        is_ahead: bool = False,
     ) -> compute_pb2.ComputeReply:
         lane = self._lane(study.uid)
         lane.start()
-        reply = await lane.submit(study, task, time_left_s=time_left_s)
+        reply = await lane.submit(study, task, time_left_s=time_left_s, is_ahead=is_ahead)
         match reply.WhichOneof("result"):
             case "failure":
                 raise error_of(reply.failure)

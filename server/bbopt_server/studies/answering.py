@@ -16,6 +16,7 @@ from bbopt_server.studies.committing import Committer
 from bbopt_server.studies.handing_out import Answered, CallerAsk, MustWait, Points
 from bbopt_server.studies.ledger import Effects
 from bbopt_server.studies.outside import Outside
+from bbopt_server.studies.ready import ReadyQueue
 from bbopt_server.studies.scheduling import Scheduler, SpaceExhausted
 from bbopt_server.studies.watching import Bell, Bells
 
@@ -37,12 +38,15 @@ class Answerer:
         *,
         committer: Committer,
         bells: Bells,
+        ready: ReadyQueue,
     ) -> None:
         self._store = store
         self._outside = outside
         self._committer = committer
         self._bells = bells
-        self._scheduler = Scheduler(store, compute, outside, committer.commit)
+        self._scheduler = Scheduler(
+            store, compute, outside, commit=committer.commit, ready=ready
+        )
         self.is_draining = False
 
     async def drain(self) -> None:

@@ -66,11 +66,11 @@ def assess(tx: Transaction, caller: CallerAsk, outside: Outside) -> Outlook:
         return Answered(caller.call.encode(closed_answer(row)))
     room = room_of(tx, row, outside.specs.spec_of(row))
     n_waiting = min(room.n_queued, room.n_hand_out)
-    n_new = min(ask.count - n_waiting, room.n_new)
+    n_new = room.n_fresh(ask.count)
     if n_waiting <= 0 and n_new <= 0:
         check_limits(row, room)
         return MustWait(row)
-    return NeedsPoints(row, max(0, n_new), room.n_new)
+    return NeedsPoints(row, n_new, room.n_new)
 
 
 def closed_answer(row: StudyRow) -> AskAnswer:

@@ -13,6 +13,7 @@ from bbopt_server.studies.idempotency import once
 from bbopt_server.studies.leasing import LeaseTable
 from bbopt_server.studies.ledger import Effects, Ledger, find_study
 from bbopt_server.studies.outside import Outside
+from bbopt_server.studies.ready import ReadyQueue
 from bbopt_server.studies.watching import Bells
 
 A = TypeVar("A")
@@ -30,12 +31,14 @@ class Committer:
         *,
         leases: LeaseTable,
         bells: Bells,
+        ready: ReadyQueue,
     ) -> None:
         self._store = store
         self._compute = compute
         self._outside = outside
         self._leases = leases
         self._bells = bells
+        self._ready = ready
 
     async def commit(
         self, work: Callable[[Transaction, Effects], T], *, is_long: bool = False
@@ -85,4 +88,5 @@ class Committer:
             self._compute.forget(row.uid)
         for study_key in effects.changed:
             self._bells.ring(study_key)
+        self._ready.note(effects)
         reach("commit.after_effects")

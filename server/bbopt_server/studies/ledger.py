@@ -47,6 +47,8 @@ class Effects:
     """Study key and number of trials that nobody holds any more."""
     changed: set[int] = field(default_factory=set)
     """Keys of studies that have new events."""
+    told: list[int] = field(default_factory=list)
+    """Keys of studies that have new final results, one for each."""
     deleted: list[StudyRow] = field(default_factory=list)
 
 
@@ -117,6 +119,8 @@ class Ledger:
         reach("ledger.after_event")
         self.row = replace(self.row, revision=revision)
         self.effects.changed.add(self.row.key)
+        if kind == "told":
+            self.effects.told.append(self.row.key)
         return revision
 
     def add_cost(self, trial: TrialRow, *, sign: float = 1.0) -> None:

@@ -24,6 +24,11 @@ class Room:
     n_new: int
     """Trials that may be created now."""
 
+    def n_fresh(self, count: int) -> int:
+        """Count the new trials that an ask for ``count`` needs beside those that wait."""
+        n_waiting = min(self.n_queued, self.n_hand_out)
+        return max(0, min(count - n_waiting, self.n_new))
+
 
 def room_of(tx: Transaction, row: StudyRow, spec: StudySpec) -> Room:
     """Count what a study may still hand out: never more than its budget has open.

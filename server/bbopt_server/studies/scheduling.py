@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, TypeVar
 
 from bbopt.errors import BboptError, InternalError, NotFoundError, UnavailableError
-from bbopt.rpc.v1 import study_pb2
 from bbopt.specs import CAPABILITIES
-from bbopt_server.compute import Compute, StudyLog, Suggestions
+from bbopt_server.compute import Compute, Suggestions
 from bbopt_server.crash_points import reach
 from bbopt_server.storage.store import FEW, Store, StudyRow, Transaction
 from bbopt_server.studies.asking import MAX_COUNT, NeedsPoints, Stale, commit_points
 from bbopt_server.studies.handing_out import Answered, CallerAsk, MustWait, Points
 from bbopt_server.studies.ledger import Effects
+from bbopt_server.studies.log_reading import study_log
 from bbopt_server.studies.outside import Outside
+from bbopt_server.studies.ready import ReadyQueue
 from bbopt_server.studies.room import room_of
 
 T = TypeVar("T")
@@ -26,7 +27,6 @@ MAX_ROUNDS = 2
 """A job is computed again if results came in meanwhile. The last round is taken as it is:
 its ``data_revision`` says what it has seen.
 """
-_EVENT_PAGE = 1000
 
 
 class Commit(Protocol):
@@ -70,36 +70,23 @@ class _Study:
     task: "asyncio.Task[None] | None" = None
 
 
-def study_log(store: Store, row: StudyRow) -> StudyLog:
-    """Show compute the way to a study's log."""
-
-    async def events(after: int) -> list[bytes]:
-        payloads: list[bytes] = []
-        while True:
-            start = after + len(payloads)
-            rows = await store.read(
-                lambda tx, start=start: tx.events(  # type: ignore[misc]
-                    row.key, after_revision=start, limit=_EVENT_PAGE
-                ),
-                is_long=row.revision - start > FEW,
-            )
-            payloads.extend(each.payload for each in rows)
-            if len(rows) < _EVENT_PAGE:
-                return payloads
-
-    return StudyLog(row.uid, study_pb2.StudySpec.FromString(row.spec), row.revision, events)
-
-
 class Scheduler:
     """Decides when compute runs for which asks; commits what it answers."""
 
     def __init__(
-        self, store: Store, compute: Compute, outside: Outside, commit: Commit
+        self,
+        store: Store,
+        compute: Compute,
+        outside: Outside,
+        *,
+        commit: Commit,
+        ready: ReadyQueue,
     ) -> None:
         self._store = store
         self._compute = compute
         self._outside = outside
         self._commit = commit
+        self._ready = ready
         self._studies: dict[int, _Study] = {}
         self._is_stopped = False
 
@@ -137,12 +124,13 @@ class Scheduler:
     async def _serve(self, study_key: int, study: _Study) -> None:
         batch: list[_Waiting] = []
         try:
-            while batch := _next_batch(study):
-                try:
-                    await self._run_job(study_key, batch)
-                except BboptError as error:
-                    for each in batch:
-                        _fail(each, error)
+            with self._ready.asking(study_key):
+                while batch := _next_batch(study):
+                    try:
+                        await self._run_job(study_key, batch)
+                    except BboptError as error:
+                        for each in batch:
+                            _fail(each, error)
         finally:
             for each in [*batch, *study.waiting]:
                 _fail(each, self._why_over())
@@ -190,9 +178,14 @@ class Scheduler:
     async def _suggest(
         self, row: StudyRow, n_new: int, batch: Sequence[_Waiting]
     ) -> Suggestions:
+        n_asked = max(each.caller.ask.count for each in batch)
+        if (ready := await self._ready.take(row, n_new, n_asked=n_asked)) is not None:
+            return ready
         time_left_s = min(each.give_up_at for each in batch) - self._outside.monotonic()
         log = study_log(self._store, row)
-        return await self._compute.suggest(log, n_new, time_left_s=max(0.0, time_left_s))
+        found = await self._compute.suggest(log, n_new, time_left_s=max(0.0, time_left_s))
+        self._ready.learn(row.key, n_asked, took_s=found.elapsed_s)
+        return found
 
     async def _commit_round(
         self,

@@ -68,25 +68,44 @@ from bbopt_server.studies.commands import (
 from bbopt_server.studies.committing import Committer
 from bbopt_server.studies.idempotency import once
 from bbopt_server.studies.ledger import Effects, Ledger, find_study, find_trial
+from bbopt_server.studies.log_reading import study_log
 from bbopt_server.studies.outside import Outside
-from bbopt_server.studies.scheduling import study_log
+from bbopt_server.studies.ready import ReadyQueue
 from bbopt_server.studies.sweeping import Sweeper
 
 
 class Studies:
     """Everything that a caller can do with studies."""
 
-    def __init__(self, store: Store, compute: Compute, outside: Outside | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        compute: Compute,
+        outside: Outside | None = None,
+        *,
+        has_ready_queue: bool = True,
+    ) -> None:
         self._store = store
         self._compute = compute
         self._outside = outside or Outside()
         self._leases = leasing.LeaseTable(self._outside.monotonic)
         self._bells = watching.Bells()
+        self.ready = ReadyQueue(store, compute, self._outside, is_on=has_ready_queue)
         self._committer = Committer(
-            store, compute, self._outside, leases=self._leases, bells=self._bells
+            store,
+            compute,
+            self._outside,
+            leases=self._leases,
+            bells=self._bells,
+            ready=self.ready,
         )
         self._answerer = Answerer(
-            store, compute, self._outside, committer=self._committer, bells=self._bells
+            store,
+            compute,
+            self._outside,
+            committer=self._committer,
+            bells=self._bells,
+            ready=self.ready,
         )
         self.sweeper = Sweeper(store, self._committer, self._leases, self._outside)
         self._sweeping: asyncio.Task[None] | None = None
@@ -102,6 +121,7 @@ class Studies:
     async def drain(self) -> None:
         """Answer no more asks and end streams; tells go on."""
         await self._answerer.drain()
+        await self.ready.stop()
 
     async def stop(self) -> None:
         """End what runs in the background, after what is being committed is done."""

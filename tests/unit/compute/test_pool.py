@@ -272,6 +272,83 @@ def test_a_full_queue_is_said_at_once(tmp_path: Path) -> None:
     play(tmp_path, scenario, limits=Limits(n_waiting=3))
 
 
+# Ahead -------------------------------------------------------------------------------------
+
+
+def ahead(pool: ComputePool, study: RecordedStudy) -> "asyncio.Task[Suggestions]":
+    """Compute what nobody has asked for yet."""
+    job = pool.suggest(study.log(), 1, time_left_s=None, is_ahead=True)
+    return asyncio.create_task(job)
+
+
+def test_an_ask_goes_before_what_nobody_has_asked_for(tmp_path: Path) -> None:
+    order(tmp_path, "sleep")
+
+    async def scenario(pool: ComputePool) -> None:
+        busy = RecordedStudy("busy")
+        studies = [RecordedStudy(name, seed=2) for name in ("early", "late", "asks")]
+        running = asyncio.create_task(pool.suggest(busy.log(), 1, time_left_s=None))
+        await until(lambda: busy.reads == [0])
+        jobs = [ahead(pool, study) for study in studies[:2]]
+        await asyncio.sleep(0)
+        jobs += [asyncio.create_task(pool.suggest(studies[2].log(), 1, time_left_s=None))]
+        await running
+        await jobs[2]
+        assert not studies[1].reads
+        await asyncio.gather(*jobs)
+        assert pool.counters[0].n_ahead == 2
+        assert pool.counters[0].n_jobs == 4
+
+    play(tmp_path, scenario)
+
+
+def test_few_wait_that_nobody_has_asked_for(tmp_path: Path) -> None:
+    order(tmp_path, "sleep")
+
+    async def scenario(pool: ComputePool) -> None:
+        study = RecordedStudy("study")
+        running = asyncio.create_task(pool.suggest(study.log(), 1, time_left_s=None))
+        await until(lambda: study.reads == [0])
+        jobs = [ahead(pool, study) for _ in range(3)]
+        answers = await asyncio.gather(*jobs, return_exceptions=True)
+        assert [isinstance(each, ExhaustedError) for each in answers] == [False, False, True]
+        assert (await running).suggestions
+
+    play(tmp_path, scenario, limits=Limits(n_ahead=2))
+
+
+def test_what_was_given_up_takes_no_place(tmp_path: Path) -> None:
+    order(tmp_path, "sleep")
+
+    async def scenario(pool: ComputePool) -> None:
+        study = RecordedStudy("study")
+        running = asyncio.create_task(pool.suggest(study.log(), 1, time_left_s=None))
+        await until(lambda: study.reads == [0])
+        for _ in range(3):
+            job = ahead(pool, study)
+            await asyncio.sleep(0)
+            job.cancel()
+        last = ahead(pool, study)
+        assert (await last).suggestions
+        assert (await running).suggestions
+        assert pool.counters[0].n_ahead == 1
+
+    play(tmp_path, scenario, limits=Limits(n_ahead=1))
+
+
+def test_what_nobody_has_asked_for_is_not_tried_again(tmp_path: Path) -> None:
+    order(tmp_path, "crash")
+
+    async def scenario(pool: ComputePool) -> None:
+        study = RecordedStudy("study")
+        with pytest.raises(ComputeFailedError):
+            await ahead(pool, study)
+        assert (await run_round(pool, study)).suggestions
+        assert pool.counters[0].n_lost_busy == 1
+
+    play(tmp_path, scenario)
+
+
 # Deaths ------------------------------------------------------------------------------------
 
 
@@ -330,6 +407,7 @@ def test_a_job_far_beyond_its_deadline_counts_as_hung() -> None:
     assert limits.of_job(1.0) == 30.0
     assert limits.of_job(20.0) == 60.0
     assert limits.of_job(None) == 120.0
+    assert limits.of_job(None, is_ahead=True) == 30.0
 
 
 def test_a_job_that_loses_two_processes_fails(tmp_path: Path) -> None:

@@ -71,6 +71,8 @@ class FakeCompute:
 
     jobs: list[tuple[str, int, int]] = field(default_factory=list)
     """Study, count and revision seen, of each job that began."""
+    n_ahead: int = 0
+    """Of those, the ones that nobody had asked for."""
     gate: asyncio.Event | None = None
     """Jobs wait for it."""
     error: BboptError | None = None
@@ -79,14 +81,21 @@ class FakeCompute:
         default_factory=lambda: Recommendation(None, "there is no model yet")
     )
     is_ready: bool = True
+    elapsed_s: float = 0.0
     forgotten: list[str] = field(default_factory=list)
     set_aside: dict[str, float] = field(default_factory=dict)
     """Seconds for which a study gets no model, by uid."""
 
     async def suggest(
-        self, study: StudyLog, count: int, *, time_left_s: float | None
+        self,
+        study: StudyLog,
+        count: int,
+        *,
+        time_left_s: float | None,
+        is_ahead: bool = False,
     ) -> Suggestions:
         revision = len(await study.events(0))
+        self.n_ahead += is_ahead
         self.jobs.append((study.uid, count, revision))
         if self.gate is not None:
             await self.gate.wait()
@@ -104,7 +113,7 @@ class FakeCompute:
             StrategyState("fake", scalars={"n_jobs": len(self.jobs)}),
             space_exhausted=self.n_left == 0,
             revision=revision,
-            elapsed_s=0.0,
+            elapsed_s=self.elapsed_s,
         )
 
     async def predict(
@@ -139,6 +148,7 @@ class Service:
     compute: FakeCompute = field(default_factory=FakeCompute)
     clock: Clock = field(default_factory=Clock)
     tokens: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    has_ready_queue: bool = False
     studies: Studies = field(init=False)
 
     def __post_init__(self) -> None:
@@ -147,7 +157,9 @@ class Service:
             monotonic=self.clock,
             new_token=lambda: f"token-{next(self.tokens)}",
         )
-        self.studies = Studies(self.store, self.compute, outside)
+        self.studies = Studies(
+            self.store, self.compute, outside, has_ready_queue=self.has_ready_queue
+        )
         self._table = Methods(self.studies, device="cpu").table()
 
     async def call(self, name: str, request: Message, *, time_left_s: float = 20.0) -> Any:

@@ -262,9 +262,13 @@ async def test_computing_again_ends_though_results_keep_coming() -> None:
     suggest = service.compute.suggest
 
     async def suggest_while_told(
-        study: StudyLog, count: int, *, time_left_s: float | None
+        study: StudyLog,
+        count: int,
+        *,
+        time_left_s: float | None,
+        is_ahead: bool = False,
     ) -> Suggestions:
-        found = await suggest(study, count, time_left_s=time_left_s)
+        found = await suggest(study, count, time_left_s=time_left_s, is_ahead=is_ahead)
         await service.tell(trials.pop(), completed())
         return found
 

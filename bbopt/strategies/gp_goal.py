@@ -148,4 +148,5 @@ def _pessimistic(model: GPModel, pending: Array, codec: Codec) -> GPModel:
         hyperparameters=model.hyperparameters,
         settings=model.settings,
         device=model.device,
+        warp=model.given_warp,
     )

@@ -400,6 +400,16 @@ class GPModel:
         """
         rows = np.atleast_2d(np.asarray(X, dtype=np.float64))
         mean, variance = self.posterior.predict(self._features(rows))
+        return self.in_units(mean, variance, self.weights)
+
+    def in_units(self, mean: Tensor, variance: Tensor, weights: Array) -> Prediction:
+        """Return the moments of a mixture in the metric's own unit.
+
+        Args:
+            mean: Of each member in standardized units, shape ``(E, n)``.
+            variance: Likewise, ``(E, n)``.
+            weights: Of the members, shape ``(E,)``, summing to one.
+        """
         node_weights = NODE_WEIGHTS / NODE_WEIGHTS.sum()
         sd = variance.sqrt().cpu().numpy()
         samples = self.warp.inverse(mean.cpu().numpy()[..., None] + sd[..., None] * NODES)
@@ -408,8 +418,8 @@ class GPModel:
         deviations = samples - center[None, :, None]
         unit = np.maximum(np.abs(deviations).max(axis=(0, 2)), np.finfo(np.float64).tiny)
         scaled = deviations / unit[None, :, None]
-        first = self.weights @ (scaled @ node_weights)
-        second = self.weights @ (scaled**2 @ node_weights)
+        first = weights @ (scaled @ node_weights)
+        second = weights @ (scaled**2 @ node_weights)
         spread = np.sqrt(np.maximum(second - first**2, 0.0))
         return Prediction(center + first * unit, spread * unit)
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from bbopt.gp import (
+    LARGEST_VALUE,
     FitSettings,
     FixedNoise,
     GPModel,
@@ -26,6 +27,8 @@ from bbopt.gp import (
     RefitSchedule,
     WarpKind,
 )
+from bbopt.gp.neighbours import NearestRows, NeighbourPosterior, scales_of
+from bbopt.gp.warp import variance_of_targets
 from bbopt.numerics import FAILURES
 from bbopt.problem import Noise
 from bbopt.strategies.gp_rows import Rows, choose_rows, fit_warp_of_all
@@ -111,6 +114,7 @@ class Surrogates:
         self.anchor = anchor
         self._hot: dict[str, _Hot] = {}
         self._chosen: tuple[tuple[int, int], Rows] | None = None
+        self._nearest: tuple[tuple[int, int, bytes], NearestRows] | None = None
         self._warps: dict[str, tuple[tuple[int, int], OutputWarp]] = {}
 
     # ------------------------------------------------------------------ models
@@ -150,6 +154,35 @@ class Surrogates:
     def rows(self, name: str) -> Rows:
         """Return the rows of the columns under a model that ``condition`` returned last."""
         return self._hot[name].rows
+
+    def neighbours(self, model: GPModel | None) -> NeighbourPosterior | None:
+        """Return the objective's model conditioned on neighbours among all of its results.
+
+        Args:
+            model: The objective's, as ``condition`` or ``refit`` returned it last.
+
+        Returns:
+            ``None`` while the model stands on all results.
+        """
+        base, columns = self._base(), self._context.columns
+        if model is None or not base:
+            return None
+        rows: Rows = np.flatnonzero(np.isfinite(columns.Y[:, 0]))
+        features: Array = model.feature_map.features(torch.from_numpy(columns.X[rows])).numpy()
+        scales = scales_of(model)
+        key = (base, columns.amended_revision, scales.tobytes())
+        if self._nearest is None or self._nearest[0] != key:
+            n_first = int(np.searchsorted(rows, base))
+            self._nearest = (key, NearestRows(features[:n_first] * scales))
+        values = np.clip(columns.Y[rows, 0], -LARGEST_VALUE, LARGEST_VALUE)
+        sd = self._sd(self.outputs[0], rows)
+        return NeighbourPosterior(
+            model,
+            features,
+            model.warp.forward(values),
+            noise_variances=variance_of_targets(sd, model.warp, values) if sd.any() else None,
+            nearest=self._nearest[1],
+        )
 
     def forget_hyperparameters(self) -> None:
         """Go back to the prior's mode: the last resort before giving the models up."""
@@ -243,7 +276,7 @@ class Surrogates:
         return True
 
     def _base(self) -> int:
-        """Return among how many rows a subset is chosen (the later ones join it), or 0 for none.
+        """Return among how many rows a subset is chosen (later ones join it), or 0 for none.
 
         This is the anchor of the last refit, unless so many results came after it that a model
         could not take them in one by one.

@@ -170,7 +170,7 @@ def test_the_trials_of_a_log_cannot_be_changed_from_outside() -> None:
 
 def test_counts_and_the_queue_follow_every_trial() -> None:
     log = Log()
-    for event in [
+    events: list[Event] = [
         asked(1, 2, 3),
         Enqueued(new(4)),
         Requeued(2, "lost", 1),
@@ -178,7 +178,8 @@ def test_counts_and_the_queue_follow_every_trial() -> None:
         Told(3, Failed("out of memory", retryable=False), late=False),
         Leased(4, "w", 1),
         Amended(1, Infeasible("crashed"), "misread"),
-    ]:
+    ]
+    for event in events:
         log.append(event)
         found = states(log)
         assert {state: log.n_in(state) for state in TrialState} == {

@@ -62,7 +62,8 @@ from bbopt.trial import (
 )
 from bbopt.trial.told import Number, ToldOutcome, outcome_of, values_of
 
-SUCCESSFUL = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.INFEASIBLE)
+UNSUCCESSFUL = (TrialState.FAILED, TrialState.ABANDONED)
+"""Final states of trials that do not count against a budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ class Optimizer:
             of a discrete space has been taken, or when the budget is spent.
         """
         _check_count(n)
-        queued = [t for t in self.trials.values() if t.state is TrialState.QUEUED][:n]
+        queued = self.log.queued[:n]
         for trial in queued:
             self.fold([Leased(trial.number, "", trial.attempt)])
         numbers = [trial.number for trial in queued]
@@ -403,12 +404,12 @@ class Optimizer:
     def _n_affordable(self, n: int) -> int:
         """Return how many of ``n`` more trials the budget allows to hand out."""
         budget = self.problem.budget
-        outcomes = [trial.state for trial in self.trials.values()]
         if budget.cost is not None and self._cost() >= budget.cost:
             return 0
         if budget.trials is None:
             return n
-        n_used = sum(state in SUCCESSFUL or not state.is_final for state in outcomes)
+        n_lost = sum(self.log.n_in(state) for state in UNSUCCESSFUL)
+        n_used = len(self.trials) - n_lost
         return min(n, max(0, budget.trials - n_used))
 
     def _cost(self) -> float:

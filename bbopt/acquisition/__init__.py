@@ -8,6 +8,7 @@ from bbopt.acquisition.log_feasibility import LogProbabilityOfFeasibility, LogVa
 from bbopt.acquisition.log_success import CrashAversion, LogProbabilityOfSuccess
 from bbopt.acquisition.posterior_mean import PosteriorMean
 from bbopt.acquisition.protocol import Acquisition
+from bbopt.acquisition.screened import ScreenedImprovement
 
 __all__ = [
     "Acquisition",
@@ -18,6 +19,7 @@ __all__ = [
     "LogProbabilityOfSuccess",
     "LogVariance",
     "PosteriorMean",
+    "ScreenedImprovement",
     "SumOfLogs",
     "constrained",
     "incumbent_value",

@@ -3,13 +3,22 @@
 from bbopt.gp.features import FeatureColumn, FeatureMap
 from bbopt.gp.fit import FitResult, FitSettings, RefitSchedule, fit_map
 from bbopt.gp.kernels import Kernel
-from bbopt.gp.model import GPModel, GPSettings, Hyperparameters, Prediction, WarpKind
+from bbopt.gp.model import (
+    LARGEST_VALUE,
+    GPModel,
+    GPSettings,
+    Hyperparameters,
+    Prediction,
+    WarpKind,
+    fit_warp,
+)
 from bbopt.gp.objective import MapObjective
 from bbopt.gp.posterior import Members, Posterior, Query
 from bbopt.gp.priors import FixedNoise, HyperPriors, LearnedNoise, LogNormalPrior
-from bbopt.gp.warp import fit_bilog, fit_half_rank, fit_standardise
+from bbopt.gp.warp import OutputWarp, fit_bilog, fit_half_rank, fit_standardise
 
 __all__ = [
+    "LARGEST_VALUE",
     "FeatureColumn",
     "FeatureMap",
     "FitResult",
@@ -24,6 +33,7 @@ __all__ = [
     "LogNormalPrior",
     "MapObjective",
     "Members",
+    "OutputWarp",
     "Posterior",
     "Prediction",
     "Query",
@@ -33,4 +43,5 @@ __all__ = [
     "fit_half_rank",
     "fit_map",
     "fit_standardise",
+    "fit_warp",
 ]

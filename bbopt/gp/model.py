@@ -61,6 +61,26 @@ class WarpKind(enum.Enum):
     """For labels such as +1 (worked) and -1 (crashed)."""
 
 
+def fit_warp(kind: WarpKind, y: Array) -> OutputWarp:
+    """Return the map from metric values to targets that some values call for.
+
+    Args:
+        kind: Of the map.
+        y: Finite metric values, shape ``(n,)``, magnitudes at most 1e300.
+    """
+    match kind:
+        case WarpKind.HALF_RANK:
+            return fit_half_rank(y)
+        case WarpKind.STANDARDISE:
+            return fit_standardise(y)
+        case WarpKind.BILOG:
+            return fit_bilog(y)
+        case WarpKind.IDENTITY:
+            return IdentityWarp()
+        case _:
+            assert_never(kind)
+
+
 @dataclass(frozen=True, slots=True)
 class GPSettings:
     """What kind of model to build; the defaults are the engine's default strategy."""
@@ -105,6 +125,7 @@ class GPModel:
         settings: GPSettings | None = None,
         *,
         device: torch.device | None = None,
+        warp: OutputWarp | None = None,
     ) -> None:
         """Start without data, at the prior's mode.
 
@@ -112,7 +133,11 @@ class GPModel:
             columns: The columns of the unit cube, at least one.
             settings: What to build.
             device: Where tensors live; ``None`` is the CPU.
+            warp: The map to targets, for a model that holds a choice of the data only; ``None``
+                fits the one that the settings name to the model's own values.
         """
+        self.given_warp = warp
+        """The map to targets that was given; ``None`` for one of the model's own."""
         self.settings = settings or GPSettings()
         self.device = device or torch.device("cpu")
         self.feature_map = FeatureMap(columns)
@@ -135,6 +160,7 @@ class GPModel:
         noise_sd: Array | None = None,
         settings: GPSettings | None = None,
         device: torch.device | None = None,
+        warp: OutputWarp | None = None,
     ) -> "GPModel":
         """Build a model from data and stored hyperparameters, without fitting.
 
@@ -147,11 +173,12 @@ class GPModel:
             noise_sd: Known standard deviations, shape ``(n,)``; ``None`` is zero.
             settings: Those of the live model.
             device: That of the live model.
+            warp: That of the live model, if it was given one.
 
         Returns:
             A model equal to the live one bit for bit.
         """
-        model = cls(columns, settings, device=device)
+        model = cls(columns, settings, device=device, warp=warp)
         model._append_data(X, y, noise_sd)
         model._rebuild(hyperparameters or model.hyperparameters)
         return model
@@ -314,22 +341,11 @@ class GPModel:
 
     def _fit_warp(self, n: int) -> OutputWarp:
         """Return the warp of the first ``n`` values; values are only ever appended."""
+        if self.given_warp is not None:
+            return self.given_warp
         if self._newest_warp[0] != n:
-            self._newest_warp = (n, self._warp_of(self._y[:n]))
+            self._newest_warp = (n, fit_warp(self.settings.warp, self._y[:n]))
         return self._newest_warp[1]
-
-    def _warp_of(self, y: Array) -> OutputWarp:
-        match self.settings.warp:
-            case WarpKind.HALF_RANK:
-                return fit_half_rank(y)
-            case WarpKind.STANDARDISE:
-                return fit_standardise(y)
-            case WarpKind.BILOG:
-                return fit_bilog(y)
-            case WarpKind.IDENTITY:
-                return IdentityWarp()
-            case _:
-                assert_never(self.settings.warp)
 
     def _known_variances(self, warp: OutputWarp, n: int) -> Array:
         if not self._noise_sd[:n].any():
@@ -384,6 +400,16 @@ class GPModel:
         """
         rows = np.atleast_2d(np.asarray(X, dtype=np.float64))
         mean, variance = self.posterior.predict(self._features(rows))
+        return self.in_units(mean, variance, self.weights)
+
+    def in_units(self, mean: Tensor, variance: Tensor, weights: Array) -> Prediction:
+        """Return the moments of a mixture in the metric's own unit.
+
+        Args:
+            mean: Of each member in standardized units, shape ``(E, n)``.
+            variance: Likewise, ``(E, n)``.
+            weights: Of the members, shape ``(E,)``, summing to one.
+        """
         node_weights = NODE_WEIGHTS / NODE_WEIGHTS.sum()
         sd = variance.sqrt().cpu().numpy()
         samples = self.warp.inverse(mean.cpu().numpy()[..., None] + sd[..., None] * NODES)
@@ -392,8 +418,8 @@ class GPModel:
         deviations = samples - center[None, :, None]
         unit = np.maximum(np.abs(deviations).max(axis=(0, 2)), np.finfo(np.float64).tiny)
         scaled = deviations / unit[None, :, None]
-        first = self.weights @ (scaled @ node_weights)
-        second = self.weights @ (scaled**2 @ node_weights)
+        first = weights @ (scaled @ node_weights)
+        second = weights @ (scaled**2 @ node_weights)
         spread = np.sqrt(np.maximum(second - first**2, 0.0))
         return Prediction(center + first * unit, spread * unit)
 

@@ -12,6 +12,7 @@ from bbopt.acquisition import (
     LogExpectedImprovement,
     LogProbabilityOfFeasibility,
     LogProbabilityOfSuccess,
+    ScreenedImprovement,
     constrained,
     search_for_feasibility,
 )
@@ -64,6 +65,7 @@ class Goal:
         if self._objective is not None:
             rows = surrogates.rows("objective")
             self._is_eligible = context.columns.feasible[rows]
+        self._neighbours = surrogates.neighbours(self._objective)
 
     def acquisition(self, pending: Array, rng: np.random.Generator) -> Acquisition:
         """Build the acquisition with some rows pending."""
@@ -75,7 +77,7 @@ class Goal:
                 success=self._success,
             )
         best = self._best(self._objective)
-        improvement: Acquisition
+        improvement: Acquisition | None = None
         if len(pending):
             improvement = IntegratedLogExpectedImprovement(
                 self._objective,
@@ -85,7 +87,11 @@ class Goal:
                 n_fantasies=self._n_fantasies,
                 probability_feasible=self._probability_feasible(pending),
             )
-        else:
+        if self._neighbours is not None:
+            improvement = ScreenedImprovement(
+                self._objective, best, self._neighbours, given_pending=improvement
+            )
+        elif improvement is None:
             improvement = LogExpectedImprovement(self._objective, best)
         return constrained(improvement, constraints=self._constraints, success=self._success)
 
@@ -148,4 +154,5 @@ def _pessimistic(model: GPModel, pending: Array, codec: Codec) -> GPModel:
         hyperparameters=model.hyperparameters,
         settings=model.settings,
         device=model.device,
+        warp=model.given_warp,
     )

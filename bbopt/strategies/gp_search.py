@@ -318,10 +318,15 @@ class GPSearch:
         if len(rows) < 3:
             return recommend_measured(columns)
         try:
-            mean = self._answering_models()["objective"].predict(columns.X[rows]).mean
+            surrogates = self._answering_surrogates()
+            objective = surrogates.condition()["objective"]
+            if objective.n < int(np.isfinite(columns.Y[:, 0]).sum()):
+                # Of a large study, those that the model stands on: the best are among them.
+                rows = np.intersect1d(rows, surrogates.rows("objective"), assume_unique=True)
+            mean = objective.predict(columns.X[rows]).mean
         except FAILURES:
             return recommend_measured(columns)
-        if not np.isfinite(mean).all():
+        if len(rows) == 0 or not np.isfinite(mean).all():
             return recommend_measured(columns)
         best = rows[int(np.argmax(mean))]
         return Recommendation(
@@ -338,7 +343,7 @@ class GPSearch:
         if int(np.isfinite(self._context.columns.Y[:, 0]).sum()) < 2:
             raise PreconditionError("there is no model before two trials have a result")
         try:
-            return self._predict(self._answering_models(), X)
+            return self._predict(self._answering_surrogates().condition(), X)
         except FAILURES:
             return self._predict(self._fresh_surrogates().condition(), X)
 
@@ -359,21 +364,21 @@ class GPSearch:
             raise NumericalError("the model predicts what is not a number")
         return Predictions(moments, probability)
 
-    def _answering_models(self) -> dict[str, GPModel]:
-        """Return models for ``predict`` and ``recommend``; never changes the state.
+    def _answering_surrogates(self) -> Surrogates:
+        """Return the models for ``predict`` and ``recommend``; they never change the state.
 
         They stand on the hyperparameters of the last ask. Before the first model-based ask
         there are none; then models of their own are fitted, once for the same data.
         """
         if self._surrogates.saved:
-            return self._surrogates.condition()
+            return self._surrogates
         columns = self._context.columns
         key = (len(columns.X), columns.amended_revision)
         if self._answering is None or self._answering[0] != key:
             fresh = self._fresh_surrogates()
             fresh.refit()
             self._answering = (key, fresh)
-        return self._answering[1].condition()
+        return self._answering[1]
 
     def _fresh_surrogates(self) -> Surrogates:
         """Return models at the prior's mode."""

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from bbopt.gp import (
+    LARGEST_VALUE,
     FitSettings,
     FixedNoise,
     GPModel,
@@ -22,24 +23,29 @@ from bbopt.gp import (
     Hyperparameters,
     Kernel,
     LearnedNoise,
+    OutputWarp,
     RefitSchedule,
     WarpKind,
 )
-from bbopt.numerics import FAILURES, stream
+from bbopt.gp.neighbours import NearestRows, NeighbourPosterior, scales_of
+from bbopt.gp.warp import variance_of_targets
+from bbopt.numerics import FAILURES
 from bbopt.problem import Noise
+from bbopt.strategies.gp_rows import Rows, choose_rows, fit_warp_of_all
 from bbopt.strategies.outputs import Output, outputs_of
 from bbopt.strategies.strategy import Array, StrategyContext
 from bbopt.trial import OutcomeCode
 
-Rows = NDArray[np.int64]
 MAX_EXACT: Final = 1000
 """Observations that a model takes in full; a fit there takes about a second."""
-N_NEAREST: Final = 700
+N_NEAR: Final = 700
 N_ANYWHERE: Final = 300
-"""Beyond, a model stands on the 700 rows nearest to the best ones and 300 random others: better
-near the optimum than any sparse approximation of the same cost that was measured."""
+"""Beyond, a model stands on 700 rows near the best one and 300 random others: better near the
+optimum than any sparse approximation of the same cost that was measured."""
 RENEW_EVERY: Final = 100
-"""Rows that may join such a model before its rows are chosen anew."""
+"""Rows that may join such a model before a refit chooses its rows anew."""
+MAX_JOINED: Final = 200
+"""Rows that may join a model without a refit, e.g. to answer ``predict`` after many tells."""
 FIT: Final = FitSettings(max_iterations_warm=6)
 """A warm refit may stop early, because the next tell carries it on: 15 iterations took a third
 longer at 20 parameters and found nothing better in 50 trials of five problems."""
@@ -107,6 +113,9 @@ class Surrogates:
         self.saved = dict(saved or {})
         self.anchor = anchor
         self._hot: dict[str, _Hot] = {}
+        self._chosen: tuple[tuple[int, int], Rows] | None = None
+        self._nearest: tuple[tuple[int, int, bytes], NearestRows] | None = None
+        self._warps: dict[str, tuple[tuple[int, int], OutputWarp]] = {}
 
     # ------------------------------------------------------------------ models
 
@@ -146,6 +155,35 @@ class Surrogates:
         """Return the rows of the columns under a model that ``condition`` returned last."""
         return self._hot[name].rows
 
+    def neighbours(self, model: GPModel | None) -> NeighbourPosterior | None:
+        """Return the objective's model conditioned on neighbours among all of its results.
+
+        Args:
+            model: The objective's, as ``condition`` or ``refit`` returned it last.
+
+        Returns:
+            ``None`` while the model stands on all results.
+        """
+        base, columns = self._base(), self._context.columns
+        if model is None or not base:
+            return None
+        rows: Rows = np.flatnonzero(np.isfinite(columns.Y[:, 0]))
+        features: Array = model.feature_map.features(torch.from_numpy(columns.X[rows])).numpy()
+        scales = scales_of(model)
+        key = (base, columns.amended_revision, scales.tobytes())
+        if self._nearest is None or self._nearest[0] != key:
+            n_first = int(np.searchsorted(rows, base))
+            self._nearest = (key, NearestRows(features[:n_first] * scales))
+        values = np.clip(columns.Y[rows, 0], -LARGEST_VALUE, LARGEST_VALUE)
+        sd = self._sd(self.outputs[0], rows)
+        return NeighbourPosterior(
+            model,
+            features,
+            model.warp.forward(values),
+            noise_variances=variance_of_targets(sd, model.warp, values) if sd.any() else None,
+            nearest=self._nearest[1],
+        )
+
     def forget_hyperparameters(self) -> None:
         """Go back to the prior's mode: the last resort before giving the models up."""
         self.saved.clear()
@@ -155,11 +193,12 @@ class Surrogates:
         """Return one model on some rows of the columns, extending the hot one if possible."""
         columns = self._context.columns
         hot, saved = self._hot.get(output.name), self.saved.get(output.name)
-        amended = columns.amended_revision
+        amended, warp = columns.amended_revision, self._warp(output)
         if (
             hot is not None
             and hot.hyperparameters is saved
             and hot.amended == amended
+            and hot.model.given_warp is warp
             and len(hot.rows) <= len(rows)
             and np.array_equal(hot.rows, rows[: len(hot.rows)])
         ):
@@ -178,6 +217,7 @@ class Surrogates:
                 noise_sd=self._sd(output, rows),
                 settings=self._settings(output),
                 device=self._device,
+                warp=warp,
             )
         self._hot[output.name] = _Hot(model, rows, amended, saved)
         return model
@@ -186,10 +226,9 @@ class Surrogates:
         noise: LearnedNoise | FixedNoise
         if output.is_label:
             noise = LearnedNoise(floor=LABEL_NOISE_FLOOR)
-            return GPSettings(self._kernels, WarpKind.IDENTITY, noise, FIT, SCHEDULE)
-        noise = LearnedNoise() if output.noise is Noise.LEARNED else FixedNoise()
-        warp = WarpKind.HALF_RANK if output.is_objective else WarpKind.BILOG
-        return GPSettings(self._kernels, warp, noise, FIT, SCHEDULE)
+        else:
+            noise = LearnedNoise() if output.noise is Noise.LEARNED else FixedNoise()
+        return GPSettings(self._kernels, _kind_of_warp(output), noise, FIT, SCHEDULE)
 
     # ------------------------------------------------------------------ data
 
@@ -212,11 +251,10 @@ class Surrogates:
     def _rows_of(self, output: Output) -> Rows:
         """Return the rows that an output's model stands on, in the order in which they came."""
         columns = self._context.columns
-        n = len(columns.X)
+        n, base = len(columns.X), self._base()
         rows: Rows = np.arange(n)
-        if self.anchor:
-            start = min(self.anchor, n)
-            rows = np.concatenate([self._subset(start), rows[start:]])
+        if base:
+            rows = np.concatenate([self._chosen_of(base), rows[base:]])
         if output.is_label:
             is_used = columns.outcome[rows] != OutcomeCode.WITHDRAWN
         else:
@@ -237,23 +275,37 @@ class Surrogates:
                 self.saved[output.name] = Hyperparameters(theta, len(self._rows_of(output)))
         return True
 
-    def _subset(self, n: int) -> Rows:
-        """Choose among the first ``n`` rows: near the best ones, and some from anywhere.
+    def _base(self) -> int:
+        """Return among how many rows a subset is chosen (later ones join it), or 0 for none.
 
-        Distances are in units of the spread of the best tenth of the rows in each column.
+        This is the anchor of the last refit, unless so many results came after it that a model
+        could not take them in one by one.
         """
-        columns = self._context.columns
-        X, y = columns.X[:n], columns.Y[:n, 0]
-        score = np.where(np.isfinite(y) & columns.feasible[:n], y, -np.inf)
-        elite = X[np.argsort(-score, kind="stable")[: max(20, n // 10)]]
-        spread = np.maximum(elite.std(axis=0), 1e-3)
-        distance = (((X - elite[0]) / spread) ** 2).sum(axis=1)
-        order = np.argsort(distance, kind="stable")
-        near, far = order[:N_NEAREST], order[N_NEAREST:]
-        rng = stream(self._context.seed, "gp", "subset", n)
-        others = rng.choice(far, size=min(N_ANYWHERE, len(far)), replace=False)
-        chosen: Rows = np.sort(np.concatenate([near, others]))
-        return chosen
+        n = len(self._context.columns.X)
+        return self.anchor if n <= (self.anchor or MAX_EXACT) + MAX_JOINED else n
+
+    def _chosen_of(self, n: int) -> Rows:
+        """Choose among the first ``n`` rows; what was chosen last is kept at hand."""
+        key = (n, self._context.columns.amended_revision)
+        if self._chosen is None or self._chosen[0] != key:
+            rows = choose_rows(self._context, n, n_near=N_NEAR, n_anywhere=N_ANYWHERE)
+            self._chosen = (key, rows)
+        return self._chosen[1]
+
+    def _warp(self, output: Output) -> OutputWarp | None:
+        """Return the map to targets of the rows that a subset was chosen from.
+
+        ``None`` while models use all rows: they fit it themselves.
+        """
+        base, columns = self._base(), self._context.columns
+        if not base or output.is_label:
+            return None
+        key = (base, columns.amended_revision)
+        known = self._warps.get(output.name)
+        if known is None or known[0] != key:
+            warp = fit_warp_of_all(_kind_of_warp(output), columns.Y[:base, output.column])
+            known = self._warps[output.name] = (key, warp)
+        return known[1]
 
     # ------------------------------------------------------------------ state
 
@@ -265,6 +317,12 @@ class Surrogates:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays to store."""
         return {f"theta/{name}": saved.theta for name, saved in self.saved.items()}
+
+
+def _kind_of_warp(output: Output) -> WarpKind:
+    if output.is_label:
+        return WarpKind.IDENTITY
+    return WarpKind.HALF_RANK if output.is_objective else WarpKind.BILOG
 
 
 def read_hyperparameters(

@@ -61,6 +61,8 @@ class Log:
     def __init__(self, events: Sequence[Event] = ()) -> None:
         self._events: list[Event] = []
         self._trials: dict[int, Trial] = {}
+        self._queued: set[int] = set()
+        self._n_in = dict.fromkeys(TrialState, 0)
         self._data_revision = 0
         for event in events:
             self.append(event)
@@ -79,6 +81,15 @@ class Log:
     def trials(self) -> Mapping[int, Trial]:
         """Every trial by number, as it stands; a view that follows the log."""
         return MappingProxyType(self._trials)
+
+    @property
+    def queued(self) -> tuple[Trial, ...]:
+        """Trials that wait for a worker, by number."""
+        return tuple(self._trials[number] for number in sorted(self._queued))
+
+    def n_in(self, state: TrialState) -> int:
+        """Return how many trials are in a state."""
+        return self._n_in[state]
 
     def __len__(self) -> int:
         return len(self._events)
@@ -123,19 +134,21 @@ class Log:
                 f"new trials must be numbered from {expected.start}, got {numbers}"
             )
         for trial in new:
-            self._trials[trial.number] = Trial(
-                trial.number, trial.parameters, state, trial.provenance, stage=trial.stage
+            self._put(
+                Trial(
+                    trial.number, trial.parameters, state, trial.provenance, stage=trial.stage
+                )
             )
 
     def _move(self, number: int, state: TrialState, *, attempt: int) -> None:
         trial = self._open(number, "a lease")
-        self._trials[number] = replace(trial, state=state, attempt=attempt)
+        self._put(replace(trial, state=state, attempt=attempt))
 
     def _request_stop(self, number: int) -> None:
         trial = self._open(number, "a request to stop")
         if trial.state is TrialState.QUEUED:
             raise self._error(f"trial {number} is queued: there is nobody to stop it")
-        self._trials[number] = replace(trial, state=TrialState.STOPPING)
+        self._put(replace(trial, state=TrialState.STOPPING))
 
     def _tell(self, event: Told) -> None:
         trial = self._known(event.number)
@@ -154,8 +167,19 @@ class Log:
     def _settle(self, trial: Trial, outcome: Outcome) -> None:
         if is_data(outcome) or is_data(trial.outcome):
             self._data_revision = len(self._events) + 1
-        settled = replace(trial, state=state_of(outcome), outcome=outcome)
-        self._trials[trial.number] = settled
+        self._put(replace(trial, state=state_of(outcome), outcome=outcome))
+
+    def _put(self, trial: Trial) -> None:
+        """Store a trial and keep the counts, which spare every ask a pass over all trials."""
+        before = self._trials.get(trial.number)
+        if before is not None:
+            self._n_in[before.state] -= 1
+        self._n_in[trial.state] += 1
+        if trial.state is TrialState.QUEUED:
+            self._queued.add(trial.number)
+        else:
+            self._queued.discard(trial.number)
+        self._trials[trial.number] = trial
 
     def _open(self, number: int, what: str) -> Trial:
         trial = self._known(number)

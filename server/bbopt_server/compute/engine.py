@@ -14,6 +14,8 @@ _MATRICES = 10
 """Of n x n numbers. Resident memory grew by 8 MB at 300 rows and by 45 to 75 MB at 1,000 rows,
 20 parameters; too high a guess only costs a rebuild now and then.
 """
+_MAX_MODEL_ROWS = 1200
+"""A model takes no more rows, however many results a study has."""
 _EVENTS_PER_ROW = 3
 """Asked, Leased, Told."""
 
@@ -31,13 +33,14 @@ def load_engine(device: str) -> Engine:
     def build(spec: StudySpec) -> Optimizer:
         return Optimizer(spec.problem, spec.strategy, spec.seed, device=name)
 
-    return Engine(build, _n_bytes, is_fatal=_has_lost_its_device)
+    return Engine(build, estimate_bytes, is_fatal=_has_lost_its_device)
 
 
-def _n_bytes(optimizer: FoldingOptimizer) -> int:
+def estimate_bytes(optimizer: FoldingOptimizer) -> int:
     """Estimate the memory of a study: its log, and the matrices of a Gaussian process."""
     n = optimizer.revision / _EVENTS_PER_ROW
-    return int(_FIXED_BYTES + n * _ROW_BYTES + 8 * _MATRICES * n * n)
+    n_in_model = min(n, _MAX_MODEL_ROWS)
+    return int(_FIXED_BYTES + n * _ROW_BYTES + 8 * _MATRICES * n_in_model * n_in_model)
 
 
 def _has_lost_its_device(error: Exception) -> bool:

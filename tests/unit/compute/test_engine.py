@@ -17,8 +17,9 @@ from bbopt.rpc.study import study_spec_from_message
 from bbopt.rpc.v1 import insight_service_pb2, log_pb2
 from bbopt.specs import GPSpec, SobolSpec, StrategySpec
 from bbopt_server.compute import ComputePool, Suggestions
+from bbopt_server.compute.engine import estimate_bytes
 from bbopt_server.compute.pool import PROCESS
-from tests.unit.compute.recorded import RecordedStudy, run_round
+from tests.unit.compute.recorded import PROBLEM, RecordedStudy, run_round
 
 GP = GPSpec(n_initial=4)
 N_ROUNDS = 9
@@ -181,3 +182,9 @@ def test_a_strategy_without_a_model_refuses_to_predict(
             await pool.predict(study.log(), [])
 
     runner.run(scenario())
+
+
+def test_a_study_of_100000_trials_leaves_room_for_others() -> None:
+    optimizer = Optimizer(PROBLEM)
+    optimizer.fold([None] * 300_000)
+    assert estimate_bytes(optimizer) < 1 << 30

@@ -260,7 +260,7 @@ class TestManyResults:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(gp_surrogates, "MAX_EXACT", 40)
-        monkeypatch.setattr(gp_surrogates, "N_NEAREST", 20)
+        monkeypatch.setattr(gp_surrogates, "N_NEAR", 20)
         monkeypatch.setattr(gp_surrogates, "N_ANYWHERE", 10)
         monkeypatch.setattr(gp_surrogates, "RENEW_EVERY", 6)
         study = Optimizer(box(2), SHORT, seed=15)

@@ -166,3 +166,26 @@ def test_the_trials_of_a_log_cannot_be_changed_from_outside() -> None:
     log = Log([asked(1)])
     with pytest.raises(TypeError):
         log.trials[2] = log.trials[1]  # type: ignore[index]
+
+
+def test_counts_and_the_queue_follow_every_trial() -> None:
+    log = Log()
+    events: list[Event] = [
+        asked(1, 2, 3),
+        Enqueued(new(4)),
+        Requeued(2, "lost", 1),
+        Told(1, DONE),
+        Told(3, Failed("out of memory", retryable=False), late=False),
+        Leased(4, "w", 1),
+        Amended(1, Infeasible("crashed"), "misread"),
+    ]
+    for event in events:
+        log.append(event)
+        found = states(log)
+        assert {state: log.n_in(state) for state in TrialState} == {
+            state: found.count(state) for state in TrialState
+        }
+        assert log.queued == tuple(
+            trial for trial in log.trials.values() if trial.state is TrialState.QUEUED
+        )
+    assert [trial.number for trial in log.queued] == [2]

@@ -50,7 +50,7 @@ def read_runs(
 
     Args:
         lines: Records. ``its`` holds one entry per evaluation: ``best``, ``inc``, ``cpu_s``.
-        problems: Only these.
+        problems: Only these; runs come back in their order.
         budget: Evaluations a run; others are left out.
     """
     lines = [line for line in lines if line["job"].get("problem") in problems]
@@ -76,7 +76,7 @@ def read_runs(
                 is_noisy=is_noisy,
             )
         )
-    return runs
+    return sorted(runs, key=lambda run: problems.index(run.problem))
 
 
 class Scores:
@@ -285,9 +285,10 @@ def _spread(scores: Scores, ours: str) -> str:
     for problem in scores.problems:
         regrets = sorted(scores.of(run) for run in scores.runs.get((ours, problem), []))
         if regrets:
-            # The lower of two middle runs, so that a quartile is a run (and may be infinite).
-            cuts = np.quantile(regrets, (0.0, 0.25, 0.5, 0.75, 1.0), method="lower")
-            rows.append([problem, *(_number(float(cut)) for cut in cuts)])
+            # Quartiles are runs, not means of two, because a regret may be infinite.
+            cuts = np.quantile(regrets, (0.0, 0.25, 0.75, 1.0), method="nearest").tolist()
+            cuts.insert(2, statistics.median(regrets))
+            rows.append([problem, *(_number(cut) for cut in cuts)])
     head = ["problem", "best", "quartile", "median", "quartile", "worst"]
     return f"Log10 regret of {ours} over its seeds.\n\n" + _table(head, rows)
 

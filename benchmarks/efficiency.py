@@ -1,0 +1,217 @@
+"""Sample efficiency: how good a point a given number of evaluations buys, ours and others'.
+
+Run ``python -m benchmarks.efficiency``. It runs what is missing in ``--out`` (JSON lines, one a
+study, so that an interrupted run goes on where it was), one process a study with one BLAS
+thread, and prints a Markdown report that ranks our strategies beside runs of other optimizers
+recorded in ``--peers``. Metrics are declared as a user who declares nothing gets them: noise of
+unknown level.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+
+import bbopt
+from bbopt.trial import Value
+from benchmarks import suite
+from benchmarks.efficiency_report import Run, read_runs, write_report
+
+OURS = "bbopt "
+"""How the names of our strategies begin in records."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One study."""
+
+    strategy: str
+    problem: str
+    seed: int
+    budget: int
+
+    @property
+    def job(self) -> dict[str, Any]:
+        """What the record of the task is known by."""
+        return {
+            "peer": OURS + self.strategy,
+            "problem": self.problem,
+            "seed": self.seed,
+            "budget": self.budget,
+        }
+
+
+def run_task(task: Task) -> dict[str, Any]:
+    """Run one study, one trial at a time.
+
+    Returns:
+        A line of the records. An evaluation has the CPU seconds of ask and tell, the best
+        noiseless feasible value so far (``best``), and that of the point which measured best
+        (``inc``, what a user would take home); both are null while nothing was feasible.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    target = suite.make(task.problem)
+    optimizer = bbopt.Optimizer(target.problem, task.strategy, task.seed)
+    objective = target.problem.objective.name
+    # The noise of the k-th evaluation is the same for every optimizer.
+    noise = np.random.default_rng(777 + task.seed)
+    evaluations: list[dict[str, Any]] = []
+    best = observed = incumbent = float("inf")
+    for n in range(1, task.budget + 1):
+        start_s = time.process_time()
+        (trial,) = optimizer.ask()
+        ask_s = time.process_time() - start_s
+        measured = target.evaluate(trial.parameters)
+        told = dict(measured)
+        if target.noise_sd > 0.0:
+            told[objective] += target.noise_sd * float(noise.standard_normal())
+        start_s = time.process_time()
+        optimizer.tell(trial, told)
+        tell_s = time.process_time() - start_s
+        values = {name: Value(value) for name, value in measured.items()}
+        if target.problem.is_feasible(values):
+            best = min(best, measured[objective])
+            if told[objective] < observed:
+                observed, incumbent = told[objective], measured[objective]
+        evaluations.append(
+            {
+                "n": n,
+                "cpu_s": round(ask_s + tell_s, 5),
+                "best": None if best == float("inf") else best,
+                "inc": None if incumbent == float("inf") else incumbent,
+            }
+        )
+    about = {"f_opt": target.optimum, "noise_sd": target.noise_sd}
+    return {
+        "job": task.job,
+        "status": "ok",
+        "version": bbopt.__version__,
+        "start": about,
+        "its": evaluations,
+    }
+
+
+def run_missing(tasks: Sequence[Task], path: Path, n_jobs: int) -> bool:
+    """Run the tasks that ``path`` has no record of, and append theirs.
+
+    Returns:
+        Whether all went well. A task that fails leaves no record and is tried again next time.
+    """
+    done = set() if not path.exists() else {_key(line["job"]) for line in _lines(path)}
+    missing = [task for task in tasks if _key(task.job) not in done]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _end_last_line(path)
+    # A fresh process for each study, forked from one that has imported what they all need.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.suite", "bbopt.strategies.gp_search"])
+    is_well = True
+    with (
+        path.open("a") as out,
+        ProcessPoolExecutor(n_jobs, mp_context=context, max_tasks_per_child=1) as pool,
+    ):
+        running: dict[Future[dict[str, Any]], Task] = {
+            pool.submit(run_task, task): task for task in missing
+        }
+        for n, future in enumerate(as_completed(running), 1):
+            task = running[future]
+            error = future.exception()
+            if error is None:
+                line = future.result()
+                out.write(json.dumps(line) + "\n")
+                out.flush()
+                verdict = f"best {line['its'][-1]['best']}"
+            else:
+                is_well, verdict = False, f"failed: {error!r}"
+            print(f"{n}/{len(missing)} {task}: {verdict}", file=sys.stderr, flush=True)
+    return is_well
+
+
+def _key(job: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(job.get(name) for name in ("peer", "problem", "seed", "budget"))
+
+
+def _end_last_line(path: Path) -> None:
+    """Keep what is appended apart from a line that was cut off."""
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        with path.open("a") as out:
+            out.write("\n")
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Read records; a line that was cut off by a crash is left out."""
+    for text in filter(None, path.read_text().splitlines()):
+        try:
+            yield json.loads(text)
+        except json.JSONDecodeError:
+            print(f"{path}: left out a line that is no record", file=sys.stderr)
+
+
+def _selected(paths: Sequence[Path], names: Sequence[str], budget: int) -> list[Run]:
+    lines = [line for path in paths for line in _lines(path)]
+    return read_runs(lines, problems=names, budget=budget)
+
+
+def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--problems",
+        nargs="+",
+        default=["slice16"],
+        help=f"problems ({', '.join(suite.MAKERS)}, coco/bbob/f#/d#/i#) or sets of them "
+        f"({', '.join(suite.SETS)})",
+    )
+    parser.add_argument("--strategies", nargs="+", default=["gp", "random"])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--budget", type=int, default=60, help="evaluations a study")
+    parser.add_argument("--jobs", type=int, default=1, help="studies at a time")
+    parser.add_argument("--out", type=Path, default=Path("efficiency.jsonl"))
+    parser.add_argument("--peers", type=Path, nargs="+", default=[], help="recorded runs")
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="PEER=TEXT", help="name in the report"
+    )
+    parser.add_argument("--report", type=Path, help="write it here instead of printing it")
+    parser.add_argument("--report-only", action="store_true", help="run nothing")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is missing, write the report; return 1 if a study failed."""
+    settings = _settings(arguments)
+    problems = suite.names_of(settings.problems)
+    is_well = True
+    if not settings.report_only:
+        tasks = [
+            Task(strategy, problem, seed, settings.budget)
+            for seed in range(settings.seeds)
+            for problem in problems
+            for strategy in settings.strategies
+        ]
+        is_well = run_missing(tasks, settings.out, settings.jobs)
+    runs = _selected([settings.out, *settings.peers], problems, settings.budget)
+    labels = dict(label.split("=", 1) for label in settings.label)
+    report = write_report(
+        runs, ours=[OURS + each for each in settings.strategies], labels=labels
+    )
+    if settings.report is None:
+        print(report)
+    else:
+        settings.report.write_text(report)
+    return 0 if is_well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

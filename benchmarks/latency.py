@@ -103,10 +103,10 @@ class Data:
         return -self.known.evaluate(self.codec.decode(x))["value"]
 
 
-def make_data(known: KnownProblem, n: int) -> Data:
+def make_data(known: KnownProblem, n: int, *, seed: int = 0) -> Data:
     """Sample ``n`` points of a minimised problem, a third of them near the best others."""
     codec = Codec(known.problem.space)
-    rng = stream(0, "latency", known.name, n)
+    rng = stream(seed, "latency", known.name, n)
     n_uniform = round(0.7 * n)
     uniform = codec.sample(rng, n_uniform)
     values = [-known.evaluate(codec.decode(x))["value"] for x in uniform]

@@ -7,11 +7,12 @@ from bbopt.acquisition.log_expected_improvement import LogExpectedImprovement
 from bbopt.acquisition.log_feasibility import LogProbabilityOfFeasibility, LogVariance
 from bbopt.acquisition.log_success import CrashAversion, LogProbabilityOfSuccess
 from bbopt.acquisition.posterior_mean import PosteriorMean
-from bbopt.acquisition.protocol import Acquisition
+from bbopt.acquisition.protocol import Acquisition, BoundedAcquisition
 from bbopt.acquisition.screened import ScreenedImprovement
 
 __all__ = [
     "Acquisition",
+    "BoundedAcquisition",
     "CrashAversion",
     "IntegratedLogExpectedImprovement",
     "LogExpectedImprovement",

@@ -2,7 +2,7 @@
 gradient.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -29,4 +29,18 @@ class Acquisition(Protocol):
 
         The gradient of a categorical column is zero.
         """
+        ...
+
+
+@runtime_checkable
+class BoundedAcquisition(Acquisition, Protocol):
+    """An acquisition with a bound that costs less than a value."""
+
+    @property
+    def does_bound_pay(self) -> bool:
+        """Whether many rows are better screened by ``upper_bound`` first."""
+        ...
+
+    def upper_bound(self, X: Tensor) -> Tensor:
+        """Return what the values of rows of shape ``(n, D)`` do not exceed, ``(n,)``."""
         ...

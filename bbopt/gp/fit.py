@@ -20,6 +20,11 @@ from bbopt.gp.priors import HyperPriors
 from bbopt.numerics.ascent import AscentSettings, ascend
 
 Array = NDArray[np.float64]
+MANY_MODES_UNTIL: Final = 40
+"""Observations up to which a cold fit starts from several points. At 20, one start missed the
+best mode by more than 0.1 nat on a tenth of the data sets, these three on one in forty."""
+COLD_SHIFTS: Final = (0.0, -1.0, 1.0)
+"""Where they are: the prior's mode with this added to every log length scale."""
 COLD_IMPROVEMENT: Final = 1e-3
 """Nats by which a cold start must win before a warm mode is left."""
 
@@ -140,20 +145,27 @@ def _climb_together(
 def _descend_cold(
     objective: MapObjective, priors: HyperPriors, member: int, settings: FitSettings
 ) -> tuple[Array, float, int]:
-    """Descend from the prior's mode, far away, where L-BFGS-B's line search is worth its
-    calls.
+    """Descend from far away, where L-BFGS-B's line search is worth its calls: from the
+    prior's mode, and with few observations from beside it as well.
     """
     lower, upper = priors.bounds()
-    theta, value, info = fmin_l_bfgs_b(
-        objective.for_minimiser,
-        priors.mode(),
-        args=(member,),
-        bounds=list(zip(lower, upper, strict=True)),
-        maxiter=settings.max_iterations_cold,
-        pgtol=settings.gradient_tolerance,
-        factr=settings.relative_tolerance / np.finfo(np.float64).eps,
-    )
-    return np.clip(theta, lower, upper), float(value), int(info["funcalls"])
+    best, best_value, n_evaluations = priors.mode(), math.inf, 0
+    for shift in COLD_SHIFTS if objective.n <= MANY_MODES_UNTIL else (0.0,):
+        start = priors.mode()
+        start[: priors.n_length_scales] += shift
+        theta, value, info = fmin_l_bfgs_b(
+            objective.for_minimiser,
+            np.clip(start, lower, upper),
+            args=(member,),
+            bounds=list(zip(lower, upper, strict=True)),
+            maxiter=settings.max_iterations_cold,
+            pgtol=settings.gradient_tolerance,
+            factr=settings.relative_tolerance / np.finfo(np.float64).eps,
+        )
+        n_evaluations += int(info["funcalls"])
+        if value < best_value:
+            best, best_value = np.clip(theta, lower, upper), float(value)
+    return best, best_value, n_evaluations
 
 
 @dataclass(frozen=True, slots=True)

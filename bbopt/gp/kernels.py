@@ -23,24 +23,25 @@ class Kernel(enum.Enum):
 
 
 def kernel_value(kernel: Kernel, s: Tensor) -> Tensor:
-    """Evaluate a kernel.
+    """Evaluate a kernel in place.
 
     ``MATERN52``: ``(1 + sqrt(5 s) + 5 s / 3) exp(-sqrt(5 s))``; ``RBF``: ``exp(-s / 2)``.
 
     Args:
         kernel: The family.
-        s: Squared scaled distances, any shape, ``>= 0``.
+        s: Squared scaled distances, any shape, ``>= 0``; overwritten, because fresh memory
+            costs more than the arithmetic.
 
     Returns:
-        Values in ``[0, 1]``, the shape of ``s``.
+        ``s``, which now holds values in ``[0, 1]``.
     """
     match kernel:
         case Kernel.MATERN52:
             t = torch.sqrt(s).mul_(SQRT_5)
-            decay = torch.exp(-t)
-            return t.add_(1.0).add_(s, alpha=5.0 / 3.0).mul_(decay)
+            s.mul_(5.0 / 3.0).add_(t).add_(1.0)
+            return s.mul_(t.neg_().exp_())
         case Kernel.RBF:
-            return torch.exp(s * -0.5)
+            return s.mul_(-0.5).exp_()
         case _:
             assert_never(kernel)
 
@@ -49,55 +50,56 @@ def kernel_value_and_derivative(
     kernel: Kernel,
     s: Tensor,
     *,
-    value: Tensor | None = None,
+    scale: Tensor | float = 1.0,
     derivative: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Evaluate a kernel and its derivative with respect to the squared scaled distance.
+    """Evaluate a scaled kernel and its derivative with respect to the squared scaled distance.
 
     Args:
         kernel: The family.
-        s: Squared scaled distances, any shape, ``>= 0``.
-        value: Where to write the value; ``None`` makes a new tensor.
+        s: Squared scaled distances, any shape, ``>= 0``; overwritten with the value.
+        scale: Multiplies both, broadcast against ``s``.
         derivative: Where to write the derivative; ``None`` makes a new tensor.
 
     Returns:
-        ``k(s)`` and ``dk/ds``, both of the shape of ``s``; the derivative is finite at 0.
+        ``scale k(s)`` and ``scale dk/ds``, both of the shape of ``s``; the derivative is finite
+        at 0.
     """
-    value = torch.empty_like(s) if value is None else value
     derivative = torch.empty_like(s) if derivative is None else derivative
     match kernel:
         case Kernel.MATERN52:
             torch.sqrt(s, out=derivative).mul_(SQRT_5)
-            decay = torch.exp(-derivative)
+            decay = torch.neg(derivative).exp_().mul_(scale)
             derivative.add_(1.0).mul_(decay)  # (1 + t) exp(-t)
-            torch.addcmul(derivative, s, decay, value=5.0 / 3.0, out=value)
+            s.mul_(decay).mul_(5.0 / 3.0).add_(derivative)
             derivative.mul_(-5.0 / 6.0)
         case Kernel.RBF:
-            torch.mul(s, -0.5, out=value).exp_()
-            torch.mul(value, -0.5, out=derivative)
+            s.mul_(-0.5).exp_().mul_(scale)
+            torch.mul(s, -0.5, out=derivative)
         case _:
             assert_never(kernel)
-    return value, derivative
+    return s, derivative
 
 
 def ensemble_value_and_derivative(
-    kernels: Sequence[Kernel], s: Tensor
+    kernels: Sequence[Kernel], s: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Evaluate a different kernel on every element of a batch.
+    """Evaluate a different scaled kernel on every element of a batch.
 
     Args:
         kernels: One family per element.
-        s: Squared scaled distances, shape ``(E, n, m)``, ``>= 0``.
+        s: Squared scaled distances, shape ``(E, n, m)``, ``>= 0``; overwritten with the value.
+        scale: Output scales, shape ``(E, 1, 1)``.
 
     Returns:
-        ``k(s)`` and ``dk/ds``, both ``(E, n, m)``.
+        ``scale k(s)`` and ``scale dk/ds``, both ``(E, n, m)``.
     """
-    value, derivative = torch.empty_like(s), torch.empty_like(s)
-    if all(kernel is kernels[0] for kernel in kernels):
-        return kernel_value_and_derivative(kernels[0], s, value=value, derivative=derivative)
+    if len(kernels) == 1 or all(kernel is kernels[0] for kernel in kernels):
+        return kernel_value_and_derivative(kernels[0], s, scale=scale)
+    derivative = torch.empty_like(s)
     for e, kernel in enumerate(kernels):
-        kernel_value_and_derivative(kernel, s[e], value=value[e], derivative=derivative[e])
-    return value, derivative
+        kernel_value_and_derivative(kernel, s[e], scale=scale[e], derivative=derivative[e])
+    return s, derivative
 
 
 def squared_distances(a: Tensor, b: Tensor, *, b_norms: Tensor | None = None) -> Tensor:

@@ -67,6 +67,11 @@ class MapObjective:
         self._is_grouped = len(group) != priors.n_length_scales
         self._known = noise_variances
 
+    @property
+    def n(self) -> int:
+        """Number of observations."""
+        return len(self._y)
+
     @torch.inference_mode()
     def evaluate(self, thetas: Array, members: Index) -> tuple[Array, Array]:
         """Return the log posterior density and its gradient, up to a constant.
@@ -88,10 +93,9 @@ class MapObjective:
         z = self._features * inverse_scales[:, None, :]  # (R, n, F)
 
         kernels = [self.kernels[member] for member in members]
-        covariance, derivative = ensemble_value_and_derivative(kernels, squared_distances(z, z))
-        scale = output_scale[:, None, None]
-        covariance.mul_(scale)
-        derivative.mul_(scale)
+        covariance, derivative = ensemble_value_and_derivative(
+            kernels, squared_distances(z, z), output_scale[:, None, None]
+        )
         diagonal = (noise + BASE_JITTER)[:, None].expand(-1, n)  # (R, n)
         if self._known is not None:
             diagonal = diagonal + self._known

@@ -63,21 +63,18 @@ class Members:
         """Return ``k(a, b)`` for scaled rows ``(E, n, F)`` and ``(E, m, F)``: ``(E, n, m)``."""
         s = squared_distances(a, b)
         if all(kernel is self.kernels[0] for kernel in self.kernels):
-            value = kernel_value(self.kernels[0], s)
+            kernel_value(self.kernels[0], s)
         else:
-            parts = [kernel_value(kind, s[e]) for e, kind in enumerate(self.kernels)]
-            value = torch.stack(parts)
-        return value.mul_(self.output_scale[:, None, None])
+            for e, kernel in enumerate(self.kernels):
+                kernel_value(kernel, s[e])
+        return s.mul_(self.output_scale[:, None, None])
 
     def covariance_and_derivative(
         self, a: Tensor, b: Tensor, b_norms: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return ``k(a, b)`` and ``dk/ds``, each ``(E, n, m)``; ``b_norms`` is ``|b|^2``."""
-        value, derivative = ensemble_value_and_derivative(
-            self.kernels, squared_distances(a, b, b_norms=b_norms)
-        )
-        scale = self.output_scale[:, None, None]
-        return value.mul_(scale), derivative.mul_(scale)
+        s = squared_distances(a, b, b_norms=b_norms)
+        return ensemble_value_and_derivative(self.kernels, s, self.output_scale[:, None, None])
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +278,7 @@ class Posterior:
 
     def _variance(self, whitened: Tensor) -> Tensor:
         scale = self.members.output_scale[:, None]
-        variance = scale - whitened.square().sum(-1)
+        variance = scale - torch.linalg.vector_norm(whitened, dim=-1).square()
         return torch.maximum(variance, RELATIVE_VARIANCE_FLOOR * scale)
 
     def mean_of(self, query: Query) -> Tensor:
@@ -301,12 +298,11 @@ class Posterior:
             ``d/dx sum_e (weighted mean + weight * variance)`` for each point, ``(R, F)``.
         """
         solved = torch.bmm(query.whitened, self.inverse_factor)  # K^-1 k
-        solved.mul_(variance_weights[:, :, None]).mul_(-2.0).add_(mean_weights)
-        w = solved.mul_(query.derivative)  # (E, R, n)
-        product = torch.baddbmm(
-            query.z * w.sum(-1, keepdim=True), w, self.scaled_rows, beta=1.0, alpha=-1.0
-        )
-        return product.mul_(self.members.inverse_scales).sum(0).mul_(2.0)
+        w = torch.addcmul(mean_weights, solved, variance_weights[:, :, None], value=-2.0)
+        w.mul_(query.derivative)  # (E, R, n)
+        product = torch.mul(query.z, w.sum(-1, keepdim=True))
+        product.baddbmm_(w, self.scaled_rows, alpha=-1.0).mul_(self.members.inverse_scales)
+        return (product[0] if len(product) == 1 else product.sum(0)).mul_(2.0)
 
     def _mean(self, covariance: Tensor) -> Tensor:
         product = torch.bmm(self.alpha[:, None, :], covariance.mT)[:, 0]
@@ -326,6 +322,26 @@ class Posterior:
         k = self.members.covariance(z, self.scaled_rows)
         whitened = torch.bmm(k, self.inverse_factor.mT)
         return self._mean(k), self._variance(whitened)
+
+    @torch.inference_mode()
+    def predict_with_variance_bound(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the posterior mean and an upper bound of the variance, in O(n) a point.
+
+        The bound is the variance given nothing but the observation that covaries most with the
+        point: all others can only lower it.
+
+        Args:
+            features: Feature rows, shape ``(R, F)``.
+
+        Returns:
+            Mean and bound in standardized units, each ``(E, R)``.
+        """
+        z = features * self.members.inverse_scales
+        k = self.members.covariance(z, self.scaled_rows)
+        scale = self.members.output_scale[:, None]
+        diagonal = self._prior_variances(self._known_noise).amax(1, keepdim=True)
+        variance = scale - k.amax(-1).square() / diagonal
+        return self._mean(k), torch.maximum(variance, RELATIVE_VARIANCE_FLOOR * scale)
 
     @torch.inference_mode()
     def predict_jointly(self, features: Tensor) -> tuple[Tensor, Tensor]:

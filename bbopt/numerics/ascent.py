@@ -35,17 +35,18 @@ class AscentSettings:
     """Nats per length scale."""
     value_tolerance: float = 1e-3
     """A row stops after ``patience`` improvements in a row below this."""
-    patience: int = 2
+    patience: int = 1
     prune_at: tuple[tuple[int, float], ...] = (
-        (4, 6.0),
-        (8, 2.0),
-        (12, 1.0),
-        (16, 0.5),
-        (24, 0.1),
+        (2, 6.0),
+        (4, 3.0),
+        (6, 1.0),
+        (8, 0.5),
+        (10, 0.25),
+        (12, 0.1),
     )
     """After so many steps, drop rows that are so many nats behind the best. Together these
-    rules lose at most 0.01 nat on small data sets, at two thirds of the evaluations of tight
-    ones."""
+    rules lost at most 0.002 nat on 192 data sets of 6 and 20 columns against a search four
+    times as wide."""
 
 
 @dataclass(frozen=True, slots=True)

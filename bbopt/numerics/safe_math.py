@@ -18,6 +18,8 @@ HALF_LOG_2PI: Final = 0.5 * math.log(2.0 * math.pi)
 # Below this the closed form 1 + z Phi/phi has lost z^2 eps of its digits to cancellation and
 # the asymptotic series is exact to 1e-13; both are within 1e-11 of the truth at the seam.
 ASYMPTOTIC_BELOW: Final = -100.0
+# Above this Phi/phi comes near the largest double; h(z) is z there to the last bit.
+LINEAR_ABOVE: Final = 30.0
 
 
 def log_h(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,49 +37,35 @@ def log_h(z: Tensor) -> tuple[Tensor, Tensor]:
         Ament et al. (2023), arXiv:2310.20708, for the idea of separate regimes; the
         series and the derivative are worked out here.
     """
-    # Three regimes, each evaluated on arguments clamped into it, so that no branch makes a NaN.
-    # A regime without any argument in it is skipped, which changes no value.
-    lowest, highest = torch.aminmax(z) if z.numel() else (z.new_zeros(()), z.new_zeros(()))
-    if lowest > -1.0:
-        return _log_h_upper(z)
-    log_value, ratio = _log_h_middle(z)
-    if lowest < ASYMPTOTIC_BELOW:
-        is_tail = z < ASYMPTOTIC_BELOW
-        log_tail, tail_ratio = _log_h_tail(z)
-        log_value = torch.where(is_tail, log_tail, log_value)
-        ratio = torch.where(is_tail, tail_ratio, ratio)
-    log_value = torch.addcmul(log_value - HALF_LOG_2PI, z, z, value=-0.5)
-    if highest > -1.0:
-        is_upper = z > -1.0
-        log_upper, upper_ratio = _log_h_upper(z.clamp(min=-1.0))
-        log_value = torch.where(is_upper, log_upper, log_value)
-        ratio = torch.where(is_upper, upper_ratio, ratio)
-    return log_value, ratio
-
-
-def _log_h_upper(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``log h`` and ``Phi / h`` for ``z >= -1``, from the definition."""
-    pdf = torch.exp(torch.addcmul(z.new_full((), -HALF_LOG_2PI), z, z, value=-0.5))
-    cdf = torch.special.ndtr(z)
-    h = torch.addcmul(pdf, z, cdf)
-    return torch.log(h), cdf / h
+    # Nearly always all arguments are in the middle; a branch for arguments beyond it sees them
+    # clamped into its own regime, so that none makes a NaN.
+    lowest, highest = map(float, torch.aminmax(z)) if z.numel() else (0.0, 0.0)
+    if lowest >= ASYMPTOTIC_BELOW and highest <= LINEAR_ABOVE:
+        return _log_h_middle(z)
+    log_value, ratio = _log_h_middle(z.clamp(min=ASYMPTOTIC_BELOW, max=LINEAR_ABOVE))
+    is_tail, is_top = z < ASYMPTOTIC_BELOW, z > LINEAR_ABOVE
+    log_tail, tail_ratio = _log_h_tail(z)
+    top = z.clamp(min=LINEAR_ABOVE)
+    log_value = torch.where(is_tail, log_tail, torch.where(is_top, top.log(), log_value))
+    return log_value, torch.where(is_tail, tail_ratio, torch.where(is_top, 1.0 / top, ratio))
 
 
 def _log_h_middle(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``log(h / phi)`` and ``Phi / h`` for ``-100 <= z <= -1``, from Mills' ratio."""
-    middle = z.clamp(min=ASYMPTOTIC_BELOW, max=-1.0)
-    mills = torch.special.erfcx(middle * (-1.0 / SQRT_2)).mul_(SQRT_HALF_PI)  # Phi / phi
-    rest = torch.addcmul(torch.ones_like(mills), middle, mills)
-    return torch.log(rest), mills / rest
+    """Return ``log h`` and ``Phi / h`` for ``-100 <= z <= 30``, from Mills' ratio."""
+    mills = torch.special.erfcx(z * (-1.0 / SQRT_2)).mul_(SQRT_HALF_PI)  # Phi / phi
+    rest = torch.mul(z, mills).add_(1.0)  # h / phi
+    log_value = torch.log(rest).addcmul_(z, z, value=-0.5).sub_(HALF_LOG_2PI)
+    return log_value, mills.div_(rest)
 
 
 def _log_h_tail(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``log(h / phi)`` and ``Phi / h`` for ``z <= -100``, from the asymptotic series."""
+    """Return ``log h`` and ``Phi / h`` for ``z <= -100``, from the asymptotic series."""
     tail = z.clamp(max=ASYMPTOTIC_BELOW)
     w = (1.0 / tail).square()
     numerator = 1.0 + w * (-1.0 + w * (3.0 - 15.0 * w))
     denominator = 1.0 + w * (-3.0 + w * (15.0 - 105.0 * w))
-    return torch.log(w * denominator), -tail * numerator / denominator
+    log_value = torch.log(w * denominator).addcmul_(tail, tail, value=-0.5).sub_(HALF_LOG_2PI)
+    return log_value, -tail * numerator / denominator
 
 
 def log_ndtr(z: Tensor) -> tuple[Tensor, Tensor]:

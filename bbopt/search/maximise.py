@@ -5,6 +5,7 @@ the continuous columns interleaved with moves on the discrete ones. The answer n
 taken row. All randomness comes from the generator that is passed in.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bbopt.acquisition import Acquisition
+from bbopt.acquisition import Acquisition, BoundedAcquisition
 from bbopt.numerics.ascent import AscentSettings, ascend
 from bbopt.search.candidates import (
     SEPARATION,
@@ -34,6 +35,10 @@ PROVE_EXHAUSTION_UNTIL: Final = 200_000
 JITTER: Final = 0.02
 """Standard deviation, in unit-cube lengths, of what replaces a repeated continuous point."""
 N_JITTERED: Final = 64
+SCREENED_PART: Final = 6
+"""A bound leaves one in so many candidates to be evaluated; the best twenty of 640 have always
+been among the first 190 by it, and nearly always among the first 60."""
+MIN_SCREENED: Final = 96
 N_ALTERNATIONS: Final = 6
 """Rounds of discrete moves and ascents in a mixed space."""
 OPTIMUM_SEPARATION: Final = 0.01
@@ -212,6 +217,8 @@ class _Search:
         rows = torch.from_numpy(np.ascontiguousarray(X)).to(self.acquisition.device)
         value, gradient = self.acquisition.value_and_gradient(rows)
         values, gradients = value.cpu().numpy(), gradient.cpu().numpy()
+        if not self.space.has_constraints and math.isfinite(values.sum() + gradients.sum()):
+            return values, gradients
         is_bad = ~(np.isfinite(values) & np.isfinite(gradients).all(axis=1))
         if self.space.has_constraints:
             is_bad |= ~self.space.is_feasible(X)
@@ -231,19 +238,20 @@ class _Search:
 
     def by_ascent(self, incumbents: Array, extra: Array) -> Found | Exhausted:
         """Screen candidates, climb from the best of them and from ``extra``."""
+        extra = self._canonical(extra)
         candidates = np.concatenate(
             [
-                self._canonical(extra),
+                extra,
                 spread_candidates(self.space, self.rng, self.settings.n_spread),
                 local_candidates(
                     self.space, self.rng, self.settings.n_local, incumbents=incumbents
                 ),
             ]
         )
-        values = self.value(candidates)
+        values = self._screen(candidates, len(extra))
         n_starts = self.settings.n_starts * (2 if self._is_mixed_or_discrete() else 1)
         chosen = choose_starts(values, n_starts, self.rng)
-        chosen = np.union1d(chosen, np.arange(len(self._canonical(extra))))
+        chosen = np.union1d(chosen, np.arange(len(extra)))
         chosen = np.union1d(chosen, self._best_of_each_configuration(candidates, values))
         X, found = self._climb(candidates[chosen], values[chosen])
         rows = np.concatenate([X, candidates])
@@ -255,6 +263,33 @@ class _Search:
         if result is not None and result.x is not top and not _is_same(result.x, top):
             result = self._jittered(top, result)
         return result or self._any_free_row()
+
+    def _screen(self, X: Array, n_first: int) -> Array:
+        """Evaluate candidates; where a bound is cheap, only those that it says are promising.
+
+        Args:
+            X: Canonical rows, shape ``(n, D)``.
+            n_first: So many rows are always evaluated.
+
+        Returns:
+            Values, ``(n,)``; ``-inf`` for the others.
+        """
+        n_evaluated = max(MIN_SCREENED, len(X) // SCREENED_PART)
+        acquisition = self.acquisition
+        if (
+            not isinstance(acquisition, BoundedAcquisition)
+            or not acquisition.does_bound_pay
+            or n_evaluated >= len(X)
+            or self._is_mixed_or_discrete()
+        ):
+            return self.value(X)
+        rows = torch.from_numpy(np.ascontiguousarray(X)).to(acquisition.device)
+        bounds = acquisition.upper_bound(rows).cpu().numpy()
+        bounds[:n_first] = np.inf
+        chosen = np.argsort(-bounds, kind="stable")[:n_evaluated]
+        values = np.full(len(X), -np.inf)
+        values[chosen] = self.value(X[chosen])
+        return values
 
     def _is_mixed_or_discrete(self) -> bool:
         return any(column.n_levels > 0 for column in self.space.columns)
@@ -327,6 +362,7 @@ class _Search:
             ).X
             ended = np.where(is_free & (margin > 0.0), ended % 1.0, ended)
         ended = self.space.snap(np.where(is_free, ended, X))
+        # Not the ascent's values: an acquisition may climb on an approximation of its own.
         ended_values = self.value(ended)
         if self.space.has_constraints:
             ended_values[~self.space.is_feasible(ended)] = -np.inf

@@ -44,7 +44,8 @@ def ascend_in_polytope(
         Birgin, Martinez & Raydan (2000), doi:10.1137/S1052623497330963, algorithm 2.2.
     """
     settings = settings or AscentSettings()
-    prune_at = dict(settings.prune_at)
+    # First-order steps get there later than quasi-Newton ones.
+    prune_at = {2 * iteration: behind for iteration, behind in settings.prune_at}
     values, gradient = evaluate(starts)
     x, f, g = starts.copy(), -values, -gradient
     best_x, best_f = x.copy(), f.copy()

@@ -115,3 +115,22 @@ def test_a_negligible_kernel_is_left_out_and_does_not_matter() -> None:
     torch.testing.assert_close(
         both.value(Q), LogExpectedImprovement(alone, 0.2).value(Q), rtol=1e-6, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("kernels", [(Kernel.RBF,), (Kernel.MATERN52, Kernel.RBF)])
+def test_the_bound_is_never_below_the_value_and_is_close_far_from_data(
+    kernels: tuple[Kernel, ...],
+) -> None:
+    rng = stream(0, "bound")
+    X = 0.3 * rng.random((120, 3))
+    y = np.sin(9.0 * X).sum(1)
+    model = GPModel((continuous(),) * 3, GPSettings(kernels))
+    model.observe(X, y, noise_sd=np.where(np.arange(120) % 3 == 0, 0.05, 0.0))
+    model.refit()
+    acquisition = LogExpectedImprovement(model, incumbent_value(model, is_noisy=True))
+    rows = torch.from_numpy(np.concatenate([rng.random((400, 3)), X]))
+    gap = acquisition.upper_bound(rows) - acquisition.value(rows)
+    assert acquisition.does_bound_pay
+    assert float(gap.min()) >= -1e-6
+    far = torch.ones((1, 3), dtype=torch.float64)
+    assert float(acquisition.upper_bound(far) - acquisition.value(far)) < 0.5

@@ -109,3 +109,15 @@ def test_large_data_are_fitted_cold_every_hundredth_observation() -> None:
     schedule = RefitSchedule()
     assert not schedule.is_cold_due(520, 508)
     assert schedule.is_cold_due(601, 590)
+
+
+def test_with_few_observations_a_cold_fit_finds_a_mode_beside_the_prior_s_own() -> None:
+    priors = HyperPriors(2)
+    few = objective(12, 2, Kernel.MATERN52, priors)
+    best = fit_map(few, priors, warm_start=None).values[0]
+    for shift in (0.0, -1.0, 1.0):
+        start = priors.mode()
+        start[:2] += shift
+        assert best <= few(start)[0]
+        warm = fit_map(few, priors, warm_start=start[None], settings=THOROUGH)
+        assert best <= warm.values[0] + 0.01

@@ -69,7 +69,7 @@ def test_the_value_is_the_dense_formula(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize("n", [8, 40])
-def test_the_value_agrees_with_botorch(n: int) -> None:
+def test_value_and_gradient_agree_with_botorch(n: int) -> None:
     """Same kernel, priors and parameters as SingleTaskGP, whose output scale is fixed at
     one."""
     d = 3
@@ -92,9 +92,15 @@ def test_the_value_agrees_with_botorch(n: int) -> None:
     solved = torch.linalg.solve(K, torch.stack([y, torch.ones_like(y)], 1))
     model.mean_module.constant = solved[:, 0].sum() / solved[:, 1].sum()
     mll = gpytorch.ExactMarginalLogLikelihood(model.likelihood, model)
-    theirs = -float(mll(model(features), y).detach()) * n
-    ours = objective(theta)[0] + free_scale.log_density(np.zeros(1))[0]
-    assert ours == pytest.approx(theirs, abs=1e-6)
+    theirs = -mll(model(features), y) * n
+    theirs.backward()
+    value, gradient = objective(theta)
+    ours = value + free_scale.log_density(np.zeros(1))[0]
+    assert ours == pytest.approx(float(theirs.detach()), abs=1e-6)
+    # Theirs is by length scale and noise, ours by their logarithms.
+    scales, noise = model.covar_module.raw_lengthscale, model.likelihood.raw_noise
+    np.testing.assert_allclose(gradient[:d], (scales.grad * scales).detach()[0], atol=1e-6)
+    np.testing.assert_allclose(gradient[d], (noise.grad * noise).detach()[0], atol=1e-6)
 
 
 def test_repeated_rows_with_a_tiny_noise_are_still_finite() -> None:

@@ -413,6 +413,8 @@ class GPModel:
         node_weights = NODE_WEIGHTS / NODE_WEIGHTS.sum()
         sd = variance.sqrt().cpu().numpy()
         samples = self.warp.inverse(mean.cpu().numpy()[..., None] + sd[..., None] * NODES)
+        # Beyond the largest value that a model takes, differences would overflow.
+        np.clip(samples, -LARGEST_VALUE, LARGEST_VALUE, out=samples)
         # Moments about a central value, in units of the spread: 1e300 must not overflow.
         center = samples[..., N_QUADRATURE // 2].mean(axis=0)  # (n,)
         deviations = samples - center[None, :, None]

@@ -3,7 +3,7 @@ answered with points of the space, finite expectations, and a word about every f
 """
 
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from bbopt import Noise
@@ -74,7 +74,29 @@ def check(case: Case) -> None:
     event(f"n <= {next(n for n in (1, 10, 100, 1000, 2000) if case.n <= n)}")
 
 
+def overflowing(n: int, d: int, values: str) -> Case:
+    """Build a case whose predictions, back in their own unit, were beyond every float."""
+    return Case(
+        n=n,
+        d=d,
+        rows="in two clusters",
+        values=values,
+        constraint="at the ends of the range",
+        noise=Noise.NONE,
+        sd=None,
+        crashed=0.0,
+        failed=0.0,
+        n_pending=0,
+        n_asked=1,
+        quality=Quality.FAST,
+        seed=0,
+    )
+
+
 @given(case=cases(FEW, NARROW))
+@example(case=overflowing(13, 30, "constant but for one"))
+@example(case=overflowing(6, 3, "at the ends of the range"))
+@example(case=overflowing(2, 1, "at the ends of the range"))
 @settings(max_examples=30)
 def test_whatever_was_told_an_ask_gets_points_of_the_space(case: Case) -> None:
     check(case)

@@ -43,6 +43,8 @@ N_QUADRATURE: Final = 15
 NODES, NODE_WEIGHTS = roots_hermitenorm(N_QUADRATURE)
 LARGEST_VALUE: Final = 1e300
 """Larger magnitudes count as this, so that differences and ranges of values stay finite."""
+LARGEST_SAMPLE: Final = 1e307
+"""Likewise for what a model expects of a value."""
 NEGLIGIBLE_WEIGHT: Final = 1e-4
 """Members below this share of the evidence are left out of searches: half the cost, and their
 improvement would have to be ten thousand times larger to matter."""
@@ -413,8 +415,8 @@ class GPModel:
         node_weights = NODE_WEIGHTS / NODE_WEIGHTS.sum()
         sd = variance.sqrt().cpu().numpy()
         samples = self.warp.inverse(mean.cpu().numpy()[..., None] + sd[..., None] * NODES)
-        # Beyond the largest value that a model takes, differences would overflow.
-        np.clip(samples, -LARGEST_VALUE, LARGEST_VALUE, out=samples)
+        # Sums and differences of a few samples must not overflow.
+        np.clip(samples, -LARGEST_SAMPLE, LARGEST_SAMPLE, out=samples)
         # Moments about a central value, in units of the spread: 1e300 must not overflow.
         center = samples[..., N_QUADRATURE // 2].mean(axis=0)  # (n,)
         deviations = samples - center[None, :, None]

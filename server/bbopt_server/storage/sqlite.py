@@ -132,7 +132,8 @@ class SqliteStore:
     def _take_turn(self) -> None:
         """Do on the loop what is short; pass the connection to the thread for the rest."""
         self._has_turn = False
-        reads, self._reads = self._reads, []
+        reads = [job for job in self._reads if not job.future.cancelled()]
+        self._reads = []
         self._batches.read([job for job in reads if not job.is_long])
         batch = Batch([job for job in reads if job.is_long], self._next_writes())
         if batch.writes and not batch.reads:

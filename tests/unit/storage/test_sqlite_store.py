@@ -180,6 +180,25 @@ def test_a_cancelled_caller_disturbs_nobody_and_what_had_not_begun_is_not_done(
     asyncio.run(scenario())
 
 
+def test_nothing_is_read_for_who_has_left(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = await with_study(tmp_path, Points())
+        n_read = 0
+
+        def count(_: Transaction) -> None:
+            nonlocal n_read
+            n_read += 1
+
+        left = asyncio.ensure_future(store.read(count))
+        await asyncio.sleep(0)
+        left.cancel()
+        await store.read(count)
+        assert n_read == 1
+        await store.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_loop_that_ended_disturbs_nobody(tmp_path: Path) -> None:
     points = Points()
     store = asyncio.run(with_study(tmp_path, points))

@@ -17,6 +17,7 @@ from bbopt.stopping import Rungs, initial_stage
 from bbopt.stopping.rungs import Run
 from bbopt.strategies.candidates import Supply
 from bbopt.strategies.recommendation import eligible_rows
+from bbopt.strategies.row_counter import RowCounter
 from bbopt.strategies.saved import read_scalars
 from bbopt.strategies.strategy import (
     Array,
@@ -30,7 +31,7 @@ from bbopt.trial import Provenance, Stage, StrategyState, Suggestion
 _NAME = "asha"
 
 
-class AshaSearch:
+class AshaSearch(RowCounter):
     """Asynchronous successive halving of random configurations."""
 
     capabilities: ClassVar[Capabilities] = CAPABILITIES[AshaSpec]
@@ -46,20 +47,14 @@ class AshaSearch:
             state: From ``state()``.
         """
         scalars = read_scalars(state, _NAME)
+        super().__init__(scalars)
         self._context = context
         self._spec = spec
         self._supply = Supply(context)
         self._initial_stage = initial_stage(context.problem, spec)
         self._counter = int(scalars.get("counter", 0))
-        self._n_told = int(scalars.get("n_told", 0))
-        self._status = Status.RUNNING
         self._rungs = Rungs(context.problem)
         self._n_folded = 0
-
-    @property
-    def n_told(self) -> int:
-        """Rows of the columns that have been told."""
-        return self._n_told
 
     def ask(self, n: int, *, time_left_s: float | None = None) -> list[Suggestion]:
         """Promote what may be promoted, then begin; fast enough for any deadline."""
@@ -87,14 +82,6 @@ class AshaSearch:
                 break
         return found
 
-    def tell(self, rows: range) -> None:
-        """Count the rows; what they say is in the log."""
-        self._n_told = rows.stop
-
-    def inject(self, rows: range) -> None:
-        """Count the rows."""
-        self._n_told = rows.stop
-
     def recommend(self) -> Recommendation | None:
         """Choose the best of the feasible trials that were evaluated furthest."""
         self._catch_up()
@@ -119,10 +106,6 @@ class AshaSearch:
         """
         del X
         raise UnsupportedError.of("strategy", f"{_NAME} has no model; use gp or auto")
-
-    def status(self) -> Status:
-        """Say what the last ask could do."""
-        return self._status
 
     def state(self) -> StrategyState:
         """Return the counters."""

@@ -38,6 +38,7 @@ from bbopt.specs import CAPABILITIES, MAX_POPULATION, Capabilities, CmaEsSpec
 from bbopt.strategies.candidates import Supply, is_deterministic, row_keys
 from bbopt.strategies.ranking import rank
 from bbopt.strategies.recommendation import eligible_rows, recommend_measured
+from bbopt.strategies.row_counter import RowCounter
 from bbopt.strategies.saved import read_scalars
 from bbopt.strategies.strategy import (
     Array,
@@ -60,7 +61,7 @@ this share of the way to the best feasible point.
 """
 
 
-class CmaEs:
+class CmaEs(RowCounter):
     """Asks and tells of a distribution that learns from rankings."""
 
     capabilities: ClassVar[Capabilities] = CAPABILITIES[CmaEsSpec]
@@ -76,6 +77,7 @@ class CmaEs:
             state: From ``state()``.
         """
         scalars = read_scalars(state, NAME)
+        super().__init__(scalars)
         self._context = context
         self._spec = spec
         self._supply = Supply(context)
@@ -83,12 +85,10 @@ class CmaEs:
         self._coordinates = coordinates_of(context, self._searched)
         is_discrete = len(self._coordinates.real) == 0
         self._knows_repeats = is_discrete and is_deterministic(context.problem)
-        self._n_told = int(scalars.get("n_told", 0))
         self._n_suggested = int(scalars.get("n_suggested", 0))
         self._n_rounds = int(scalars.get("n_rounds", 0))
         self._n_restarts = int(scalars.get("n_restarts", 0))
         self._n_flat = int(scalars.get("n_flat", 0))
-        self._status = Status.RUNNING
         if state is None or len(self._searched) == 0:
             self._distribution = self._start()
             self._round = Round(self._population())
@@ -100,23 +100,6 @@ class CmaEs:
         self._draws: dict[int, tuple[Array, Array]] = {}
 
     # ------------------------------------------------------------------ protocol
-
-    @property
-    def n_told(self) -> int:
-        """Rows of the columns that have been told."""
-        return self._n_told
-
-    def tell(self, rows: range) -> None:
-        """Count the rows; a generation reads its results when it ends."""
-        self._n_told = rows.stop
-
-    def inject(self, rows: range) -> None:
-        """Count the rows; they do not move the distribution."""
-        self._n_told = rows.stop
-
-    def status(self) -> Status:
-        """Say what the last ask could do."""
-        return self._status
 
     def state(self) -> StrategyState:
         """Return the distribution, and the trials of the generation that is open."""

@@ -14,6 +14,7 @@ from bbopt.errors import UnsupportedError
 from bbopt.specs import CAPABILITIES, Capabilities, RandomSpec, SobolSpec
 from bbopt.strategies.candidates import Supply
 from bbopt.strategies.recommendation import recommend_measured
+from bbopt.strategies.row_counter import RowCounter
 from bbopt.strategies.saved import read_scalars
 from bbopt.strategies.strategy import (
     Array,
@@ -25,23 +26,17 @@ from bbopt.strategies.strategy import (
 from bbopt.trial import Provenance, StrategyState, Suggestion
 
 
-class _ModelFree(ABC):
+class _ModelFree(RowCounter, ABC):
     """What the two have in common: one counter, and nothing learned."""
 
     name: ClassVar[str]
 
     def __init__(self, context: StrategyContext, state: StrategyState | None) -> None:
         scalars = read_scalars(state, self.name)
+        super().__init__(scalars)
         self._context = context
         self._supply = Supply(context)
         self._counter = int(scalars.get("counter", 0))
-        self._n_told = int(scalars.get("n_told", 0))
-        self._status = Status.RUNNING
-
-    @property
-    def n_told(self) -> int:
-        """Rows of the columns that have been told."""
-        return self._n_told
 
     def ask(self, n: int, *, time_left_s: float | None = None) -> list[Suggestion]:
         """Suggest the next ``n`` points; always fast enough for any deadline."""
@@ -53,14 +48,6 @@ class _ModelFree(ABC):
     @abstractmethod
     def _take(self, n: int) -> Array:
         """Return the next rows and move the counter on."""
-
-    def tell(self, rows: range) -> None:
-        """Count the rows."""
-        self._n_told = rows.stop
-
-    def inject(self, rows: range) -> None:
-        """Count the rows."""
-        self._n_told = rows.stop
 
     def recommend(self) -> Recommendation | None:
         """Choose the best measured feasible trial."""
@@ -74,10 +61,6 @@ class _ModelFree(ABC):
         """
         del X
         raise UnsupportedError.of("strategy", f"{self.name} has no model; use gp or auto")
-
-    def status(self) -> Status:
-        """Say what the last ask could do."""
-        return self._status
 
     def state(self) -> StrategyState:
         """Return the counters."""

@@ -35,6 +35,7 @@ from bbopt.strategies.gp_surrogates import (
 from bbopt.strategies.outputs import SUCCESS, finite
 from bbopt.strategies.pace import Effort, Pace
 from bbopt.strategies.recommendation import eligible_rows, recommend_measured
+from bbopt.strategies.row_counter import RowCounter
 from bbopt.strategies.saved import read_scalars
 from bbopt.strategies.strategy import (
     Array,
@@ -81,7 +82,7 @@ SETTINGS: Final = {
 }
 
 
-class GPSearch:
+class GPSearch(RowCounter):
     """Constrained Bayesian optimization on the engine."""
 
     capabilities: ClassVar[Capabilities] = CAPABILITIES[GPSpec]
@@ -97,6 +98,7 @@ class GPSearch:
             state: From ``state()``.
         """
         scalars = read_scalars(state, "gp")
+        super().__init__(scalars)
         arrays = {} if state is None else state.arrays
         self._context = context
         self._settings = SETTINGS[spec.quality]
@@ -105,7 +107,6 @@ class GPSearch:
         self._default = _default_row(context)
         self._n_asked = int(scalars.get("n_asked", 0))
         self._counter = int(scalars.get("counter", 0))
-        self._n_told = int(scalars.get("n_told", 0))
         self._optima: Array = np.array(arrays.get("optima", self._supply.nothing()))
         self._surrogates = Surrogates(
             context,
@@ -115,27 +116,9 @@ class GPSearch:
             anchor=int(scalars.get("anchor", 0)),
         )
         self._pace = Pace()
-        self._status = Status.RUNNING
         self._answering: tuple[tuple[int, int], Surrogates] | None = None
 
     # ------------------------------------------------------------------ protocol
-
-    @property
-    def n_told(self) -> int:
-        """Rows of the columns that have been told."""
-        return self._n_told
-
-    def tell(self, rows: range) -> None:
-        """Count the rows; the models read the columns at the next ask."""
-        self._n_told = rows.stop
-
-    def inject(self, rows: range) -> None:
-        """Count the rows; foreign results are data like any other."""
-        self._n_told = rows.stop
-
-    def status(self) -> Status:
-        """Say what the last ask could do."""
-        return self._status
 
     def state(self) -> StrategyState:
         """Return counters, hyperparameters and warm starts."""

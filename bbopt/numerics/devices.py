@@ -23,8 +23,8 @@ def resolve_device(name: str) -> torch.device:
     """Turn a setting into a device.
 
     Args:
-        name: ``"auto"`` (CUDA when there is one, else the CPU), ``"cpu"``, ``"cuda"`` or
-            ``"cuda:<index>"``.
+        name: ``"auto"`` (CUDA when there is one, else the CPU), ``"cpu"``, ``"cuda"`` (the
+            first) or ``"cuda:<index>"``.
 
     Returns:
         The device.
@@ -32,17 +32,17 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         InvalidError: The name is none of these, or asks for a CUDA device that is not there.
     """
-    if name == "auto":
-        return torch.device("cuda" if n_cuda_devices() else "cpu")
-    if name == "cpu":
+    if name == "cpu" or (name == "auto" and not n_cuda_devices()):
         return torch.device("cpu")
+    if name == "auto":
+        name = "cuda"
     kind, _, index = name.partition(":")
     if kind != "cuda" or (":" in name and not index.isdecimal()):
         raise InvalidError.of("device", f"{name!r} is not auto, cpu, cuda or cuda:<index>")
     count = n_cuda_devices()
     if int(index or 0) >= count:
         raise InvalidError.of("device", f"{name!r} is not available: {count} CUDA devices here")
-    return torch.device(name)
+    return torch.device("cuda", int(index or 0))
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -3,6 +3,7 @@
 The device computes with the CPU's own operations, so any difference is a mistake of the engine.
 """
 
+import gc
 from collections.abc import Callable
 
 import numpy as np
@@ -29,7 +30,14 @@ from bbopt.space import Scale
 from bbopt.specs import AutoSpec, GPSpec, Quality, StrategySpec
 from bbopt.strategies import gp_devices, gp_surrogates, gp_timing
 from bbopt.trial import Asked, Event, Infeasible, NewTrial
-from tests.unit.devices.pretend import DEVICE, READ, TO_DEVICE, TO_HOST, PretendDevice
+from tests.unit.devices.pretend import (
+    DEVICE,
+    READ,
+    TO_DEVICE,
+    TO_HOST,
+    PretendDevice,
+    PretendTensor,
+)
 
 FAST = GPSpec(n_initial=4, quality=Quality.FAST)
 DEFAULT = GPSpec(n_initial=4)
@@ -352,3 +360,28 @@ def test_a_log_is_replayed_where_each_ask_was_computed(
     with PretendDevice() as mode:
         assert replay(BOX, FAST, 5, list(events)) == []
     assert mode.n_operations > 100
+
+
+# ---------------------------------------------------------------------- memory
+
+
+def n_held() -> int:
+    return sum(type(each) is PretendTensor for each in gc.get_objects())
+
+
+def test_an_evicted_study_leaves_nothing_on_the_device(a_log: list[Event | None]) -> None:
+    """At once, not when the collector of cycles comes by."""
+    with PretendDevice():  # What torch imports at first use keeps our frames for ever.
+        folded(BOX, FAST, a_log, "cuda:0").suggest(1)
+    gc.collect()
+    gc.disable()
+    try:
+        before = n_held()
+        with PretendDevice():
+            study = folded(BOX, FAST, a_log, "cuda:0")
+            study.suggest(2)
+        assert n_held() > before
+        del study
+        assert n_held() == before
+    finally:
+        gc.enable()

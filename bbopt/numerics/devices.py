@@ -47,7 +47,7 @@ def resolve_device(name: str) -> torch.device:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Say whether a device had no memory left for a computation; the CPU may have it."""
-    if isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, torch.cuda.OutOfMemoryError):
         return True
     # The driver and its libraries, when they ask for memory without torch.
     text = str(error)

@@ -21,6 +21,8 @@ MEASURED_FROM: Final = 256
 arithmetic of an evaluation takes a CPU about as long as a device takes to be given it."""
 MEASURED_UNTIL: Final = 1200
 """Beyond, models stand on a choice of their results; see ``gp_surrogates``."""
+TIME_TO_MEASURE_S: Final = 10.0
+"""An ask that has less stays on the CPU unless its size was measured before."""
 N_SPARED: Final = 20
 """Asks that are computed on the CPU after a device ran out of memory."""
 
@@ -45,18 +47,23 @@ class DevicePlan:
         self.current = self._device if is_there else CPU
         """Of the last ask that had a model."""
 
-    def choose(self, n: int, d: int, *, n_asked: int) -> torch.device:
+    def choose(
+        self, n: int, d: int, *, n_asked: int, time_left_s: float | None = None
+    ) -> torch.device:
         """Choose for the next ask.
 
         Args:
             n: Results.
             d: Columns.
             n_asked: Asks before this one.
+            time_left_s: Seconds; ``None`` for no deadline.
         """
-        self.current = self._device if self._is_worth_it(n, d, n_asked) else CPU
+        has_time = time_left_s is None or time_left_s >= TIME_TO_MEASURE_S
+        is_worth_it = self._is_worth_it(n, d, n_asked, has_time=has_time)
+        self.current = self._device if is_worth_it else CPU
         return self.current
 
-    def _is_worth_it(self, n: int, d: int, n_asked: int) -> bool:
+    def _is_worth_it(self, n: int, d: int, n_asked: int, *, has_time: bool) -> bool:
         if self._device.type == "cpu" or n_asked < self._spared_until:
             return False
         if not self._is_measured:
@@ -64,7 +71,7 @@ class DevicePlan:
         if n < MEASURED_FROM:
             return False
         size = min(capacity_for(n), MEASURED_UNTIL)
-        return is_faster(self._device, size, 1 << (d - 1).bit_length())
+        return is_faster(self._device, size, 1 << (d - 1).bit_length(), has_time=has_time)
 
     def spare(self, *, n_asked: int) -> None:
         """Stay on the CPU for a while, beginning with this ask: the memory is full."""

@@ -186,16 +186,20 @@ class GPSearch(RowCounter):
         self, n: int, pending: Array, time_left_s: float | None
     ) -> list[Suggestion]:
         """Compute where the plan says, and again on the CPU if there is no memory there."""
-        start = time.perf_counter()
-        n_rows = len(self._context.columns.X)
-        device = self._devices.choose(n_rows, self._dim, n_asked=self._n_asked)
+        give_up_at = None if time_left_s is None else time.perf_counter() + time_left_s
+        device = self._devices.choose(
+            len(self._context.columns.X),
+            self._dim,
+            n_asked=self._n_asked,
+            time_left_s=time_left_s,
+        )
         if device != self._surrogates.device:
             self._surrogates.move_to(device)
             self._pace = Pace()
         saved, anchor = dict(self._surrogates.saved), self._surrogates.anchor
         optima, counter = self._optima, self._counter
         try:
-            return self._model_based(n, pending, time_left_s)
+            return self._model_based(n, pending, _seconds_until(give_up_at))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -207,10 +211,8 @@ class GPSearch(RowCounter):
         self._optima, self._counter, self._status = optima, counter, Status.RUNNING
         self._answering, self._pace = None, Pace()
         torch.cuda.empty_cache()
-        if time_left_s is not None:
-            time_left_s -= time.perf_counter() - start
         notes = f"out of memory on {device}: computed on the CPU"
-        found = self._model_based(n, pending, time_left_s)
+        found = self._model_based(n, pending, _seconds_until(give_up_at))
         return [_degraded(suggestion, notes) for suggestion in found]
 
     def _model_based(
@@ -434,6 +436,10 @@ class GPSearch(RowCounter):
                 prediction = models[output.name].predict(X)
                 moments[output.metric] = output.moments(prediction.mean, prediction.sd)
         return moments
+
+
+def _seconds_until(give_up_at: float | None) -> float | None:
+    return None if give_up_at is None else give_up_at - time.perf_counter()
 
 
 def _degraded(suggestion: Suggestion, reason: str) -> Suggestion:

@@ -46,17 +46,32 @@ class Timing:
 
 
 @functools.cache
-def is_faster(device: torch.device, n: int, d: int) -> bool:
-    """Measure whether asks at a size are faster on a device than on the CPU; once per process.
+def _measured(device: torch.device) -> dict[tuple[int, int], bool]:
+    """Return what this process has found out about a device."""
+    del device
+    return {}
+
+
+def is_faster(device: torch.device, n: int, d: int, *, has_time: bool = True) -> bool:
+    """Say whether asks at a size are faster on a device than on the CPU, measured once.
 
     Args:
         device: Not the CPU.
         n: Results.
         d: Columns.
+        has_time: For a measurement, which takes the CPU about as long as an ask.
 
     Returns:
-        ``False`` too if the device cannot do it at all.
+        ``False`` too if the device cannot do it at all, or there was no time to find out.
     """
+    known = _measured(device)
+    if has_time and (n, d) not in known:
+        known[n, d] = measure(device, n, d)
+    return known.get((n, d), False)
+
+
+def measure(device: torch.device, n: int, d: int) -> bool:
+    """Measure whether asks at a size are clearly faster on a device; see ``is_faster``."""
     try:
         there = time_parts(device, n, d)
     except (*FAILURES, RuntimeError):  # Out of memory, or whatever else the driver says.

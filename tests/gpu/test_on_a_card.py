@@ -209,5 +209,5 @@ def test_auto_decides_by_a_measurement(
     assert timing.ask_s > 0.0
     monkeypatch.setattr(gp_devices, "MEASURED_FROM", 32)
     for answer, expected in ((True, "cuda:0"), (False, None)):
-        monkeypatch.setattr(gp_devices, "is_faster", lambda *_, answer=answer: answer)
+        monkeypatch.setattr(gp_devices, "is_faster", lambda *_, answer=answer, **__: answer)
         assert study("auto", 40).suggest(1).state.scalars.get("device") == expected

@@ -3,6 +3,7 @@
 The device computes with the CPU's own operations, so any difference is a mistake of the engine.
 """
 
+import functools
 import gc
 from collections.abc import Callable
 
@@ -273,9 +274,9 @@ def test_another_error_of_the_device_is_not_hidden(a_log: list[Event | None]) ->
 # ---------------------------------------------------------------------- auto
 
 
-def is_on_the_device(a_log: list[Event | None]) -> bool:
+def is_on_the_device(a_log: list[Event | None], time_left_s: float | None = None) -> bool:
     with PretendDevice() as mode:
-        found = folded(BOX, FAST, a_log, "auto").suggest(1)
+        found = folded(BOX, FAST, a_log, "auto").suggest(1, time_left_s=time_left_s)
     assert (mode.n_operations > 0) == ("device" in found.state.scalars)
     return bool(mode.n_operations)
 
@@ -289,14 +290,17 @@ def test_auto_measures_once_per_size_and_process(
         sizes.append((n, d))
         return True
 
-    monkeypatch.setattr(gp_devices, "is_faster", measured)
+    monkeypatch.setattr(gp_timing, "measure", measured)
+    monkeypatch.setattr(gp_timing, "_measured", functools.cache(lambda _: {}))
     assert not is_on_the_device(a_log)
     assert not sizes
     monkeypatch.setattr(gp_devices, "MEASURED_FROM", 8)
-    assert is_on_the_device(a_log)
+    assert not is_on_the_device(a_log, time_left_s=5.0)
+    assert not sizes
+    for _ in range(2):
+        assert is_on_the_device(a_log)
+    assert is_on_the_device(a_log, time_left_s=5.0)
     assert sizes == [(32, 2)]
-    monkeypatch.setattr(gp_devices, "is_faster", lambda *_: False)
-    assert not is_on_the_device(a_log)
 
 
 def test_auto_without_a_card_is_the_cpu_and_asks_no_driver(
@@ -334,12 +338,12 @@ def test_a_device_must_be_clearly_faster(
         return gp_timing.Timing(1e-3 * n * factor, 1e-3 * d * factor, 1e-3 * factor)
 
     monkeypatch.setattr(gp_timing, "time_parts", timed)
-    assert gp_timing.is_faster.__wrapped__(DEVICE, 500, 4) is expected
+    assert gp_timing.measure(DEVICE, 500, 4) is expected
 
 
 def test_a_device_that_cannot_be_timed_is_not_used() -> None:
     with PretendDevice(Full(1)):
-        assert gp_timing.is_faster.__wrapped__(DEVICE, 10, 2) is False
+        assert gp_timing.measure(DEVICE, 10, 2) is False
 
 
 def test_a_log_is_replayed_where_each_ask_was_computed(
@@ -347,7 +351,7 @@ def test_a_log_is_replayed_where_each_ask_was_computed(
 ) -> None:
     """The device changes in the middle of the study, and the replay is told no device."""
     monkeypatch.setattr(gp_devices, "MEASURED_FROM", 6)
-    monkeypatch.setattr(gp_devices, "is_faster", lambda *_: True)
+    monkeypatch.setattr(gp_devices, "is_faster", lambda *_, **__: True)
     study = Optimizer(BOX, FAST, seed=5, device="auto")
     with PretendDevice():
         for _ in range(8):

@@ -109,7 +109,9 @@ class Optimizer:
             strategy: Settings (a ``StrategySpec``, or those of a plug-in) or a name; ``None``
                 is ``auto``.
             seed: Of all randomness, in ``[0, 2**64)``.
-            device: Where models live: ``cpu``, ``cuda``, ``cuda:<index>`` or ``auto``.
+            device: Where models are computed: ``cpu``, ``cuda``, ``cuda:<index>``, or ``auto``,
+                which is the CPU unless a CUDA device was measured to be faster. The log says
+                where each ask was.
 
         Raises:
             SpecError: There is no such strategy, or the seed is no integer in range.
@@ -467,7 +469,7 @@ def replay(
     seed: int,
     events: Sequence[Event | None],
     *,
-    device: str = "cpu",
+    device: str | None = None,
 ) -> list[Mismatch]:
     """Compute every suggestion of a recorded log again and compare, bit for bit.
 
@@ -480,18 +482,21 @@ def replay(
         strategy: The study's.
         seed: The study's.
         events: The whole log in order; ``None`` for an event that concerns only the service.
-        device: The study's.
+        device: On which to compute everything; ``None`` is the one that the log names for each
+            ask, and other devices agree only up to rounding.
 
     Returns:
         Every trial whose parameters or stage came out different; empty for a faithful replay.
     """
-    live = Optimizer(problem, strategy, seed, device=device)
+    live: dict[str, Optimizer] = {}
     mismatches: list[Mismatch] = []
-    for trials in _recorded_asks(events):
+    for state, trials in _recorded_asks(events):
         revision = trials[0].provenance.data_revision
-        optimizer = live
-        if revision < live.revision:
-            optimizer = Optimizer(problem, strategy, seed, device=device)
+        on = device or str(state.scalars.get("device", "cpu"))
+        optimizer = live.get(on)
+        if optimizer is None or revision < optimizer.revision:
+            optimizer = Optimizer(problem, strategy, seed, device=on)
+            live.setdefault(on, optimizer)
         optimizer.fold(events[optimizer.revision : revision])
         answers = optimizer.suggest(len(trials)).suggestions
         for index, trial in enumerate(trials):
@@ -506,19 +511,21 @@ def replay(
     return mismatches
 
 
-def _recorded_asks(events: Sequence[Event | None]) -> list[list[NewTrial]]:
+def _recorded_asks(
+    events: Sequence[Event | None],
+) -> list[tuple[StrategyState, list[NewTrial]]]:
     """Group the trials that one computation suggested; leave out what is not recomputed.
 
     Several asks that were answered by one computation carry the same state.
     """
-    asks: list[list[NewTrial]] = []
+    asks: list[tuple[StrategyState, list[NewTrial]]] = []
     last: StrategyState | None = None
     for event in events:
         if not isinstance(event, Asked) or event.state is None or not event.trials:
             continue
         if last is not None and event.state.equals(last):
-            asks[-1] += event.trials
+            asks[-1][1].extend(event.trials)
         else:
-            asks.append(list(event.trials))
+            asks.append((event.state, list(event.trials)))
         last = event.state
-    return [trials for trials in asks if not any(t.provenance.degraded_from for t in trials)]
+    return [each for each in asks if not any(t.provenance.degraded_from for t in each[1])]

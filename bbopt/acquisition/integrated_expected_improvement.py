@@ -57,7 +57,8 @@ class IntegratedLogExpectedImprovement:
         self._map, self.device = model.feature_map, model.device
         now, self._log_weights, kept = model.searchable()
         values = torch.as_tensor(best, dtype=torch.float64, device=model.device)
-        fixed_best = values.expand(len(model.weights))[kept]
+        per_member = values.expand(len(model.weights))
+        fixed_best = torch.stack([per_member[e] for e in kept])
         rows = self._map.features(
             torch.from_numpy(np.ascontiguousarray(pending)).to(self.device)
         )

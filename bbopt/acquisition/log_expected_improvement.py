@@ -31,8 +31,9 @@ class LogExpectedImprovement:
         """
         self._posterior, self._log_weights, kept = model.searchable()
         values = torch.as_tensor(best, dtype=torch.float64, device=model.device)
-        per_member = values.expand(len(model.weights))[kept]
-        self._best = per_member[:, None]  # (E, 1)
+        per_member = values.expand(len(model.weights))
+        # Not by a list of indices, which a device would have to be sent first.
+        self._best = torch.stack([per_member[e] for e in kept])[:, None]  # (E', 1)
         self._map = model.feature_map
         self.device = model.device
         """Where rows must live."""

@@ -41,6 +41,7 @@ class ScreenedImprovement:
         self._given_pending = given_pending
         self._neighbours = neighbours
         self._best = best.cpu()[neighbours.kept][:, None]
+        self._log_weights = neighbours.log_weights.cpu()
         self._map = model.feature_map
         self.device = model.device
         """Where rows must live."""
@@ -50,7 +51,7 @@ class ScreenedImprovement:
         mean, variance = self._neighbours.predict(self._map.features(X.cpu()))
         sd = variance.sqrt()
         value = log_h((mean - self._best) / sd)[0] + sd.log()
-        total = mix(value, self._neighbours.log_weights.cpu())[0].to(self.device)
+        total = mix(value, self._log_weights)[0].to(self.device)
         if self._given_pending is not None:
             change = self._given_pending.value(X) - self._plain.value(X)
             total = total + torch.nan_to_num(change, nan=0.0)

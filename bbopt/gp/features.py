@@ -78,8 +78,8 @@ class FeatureMap:
         """Number of features F."""
         self.group = torch.tensor(group, dtype=torch.int64)
         """Index of each feature's column (= length scale), shape ``(F,)``, on the CPU."""
-        self._plain_columns = torch.tensor([c for c, _ in plain], dtype=torch.int64)
-        self._plain_features = torch.tensor([f for _, f in plain], dtype=torch.int64)
+        self._plain = torch.tensor(plain, dtype=torch.int64).reshape(-1, 2).T
+        self._plain_on: dict[torch.device, Tensor] = {}
         self._special = tuple(special)
 
     @property
@@ -99,7 +99,8 @@ class FeatureMap:
         if self.is_identity:
             return X
         out = X.new_zeros(X.shape[0], self.n_features)
-        out[:, self._plain_features] = X[:, self._plain_columns]
+        plain_columns, plain_features = self._indices(X.device)
+        out[:, plain_features] = X[:, plain_columns]
         for part in self._special:
             values = X[:, part.column]
             match part:
@@ -125,7 +126,8 @@ class FeatureMap:
         if self.is_identity:
             return gradient
         out = torch.zeros_like(X)
-        out[:, self._plain_columns] = gradient[:, self._plain_features]
+        plain_columns, plain_features = self._indices(X.device)
+        out[:, plain_columns] = gradient[:, plain_features]
         for part in self._special:
             if isinstance(part, _Circle):
                 angle = X[:, part.column] * (2.0 * math.pi)
@@ -134,3 +136,12 @@ class FeatureMap:
                     cosine * gradient[:, part.start + 1] - sine * gradient[:, part.start]
                 )
         return out
+
+    def _indices(self, device: torch.device) -> Tensor:
+        """Return the plain columns and their features, ``(2, k)``; sent to a device once."""
+        if device.type == "cpu":
+            return self._plain
+        found = self._plain_on.get(device)
+        if found is None:
+            found = self._plain_on[device] = self._plain.to(device)
+        return found

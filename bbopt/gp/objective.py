@@ -19,6 +19,7 @@ from bbopt.gp.kernels import (
     squared_distances,
 )
 from bbopt.gp.priors import HyperPriors
+from bbopt.numerics.devices import to_device, to_host
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -88,8 +89,9 @@ class MapObjective:
         g = self._n_length_scales
         n = len(self._y)
         hyper = np.exp(thetas)
-        noise, output_scale = self._tensor(hyper[:, g]), self._tensor(hyper[:, g + 1])
-        inverse_scales = self._tensor(1.0 / hyper[:, self._group])
+        noise, output_scale, inverse_scales = to_device(
+            self._features.device, hyper[:, g], hyper[:, g + 1], 1.0 / hyper[:, self._group]
+        )
         z = self._features * inverse_scales[:, None, :]  # (R, n, F)
 
         kernels = [self.kernels[member] for member in members]
@@ -118,8 +120,8 @@ class MapObjective:
         weights = torch.addcmul(inverse, alpha[:, :, None], alpha[:, None, :], value=-1.0)
         feature_part = self._by_feature(weights.mul_(derivative), z.mT)
         parts = [value[:, None], feature_part, noise_part[:, None], scale_part[:, None]]
-        packed = torch.cat(parts, dim=1).cpu().numpy()
-        return self._with_prior(thetas, packed, info.cpu().numpy() == 0)
+        packed, status = to_host(torch.cat(parts, dim=1), info)
+        return self._with_prior(thetas, packed, status == 0)
 
     def __call__(self, theta: Array) -> tuple[float, Array]:
         """Return what a minimiser wants for the first kernel: both with the sign turned.
@@ -136,9 +138,6 @@ class MapObjective:
         """Do as ``__call__`` for any kernel."""
         value, gradient = self.evaluate(theta[None], np.array([member]))
         return (-float(value[0]) if np.isfinite(value[0]) else BROKEN_VALUE), -gradient[0]
-
-    def _tensor(self, array: Array) -> Tensor:
-        return torch.from_numpy(array).to(self._features.device)
 
     def _by_feature(self, weights: Tensor, z: Tensor) -> Tensor:
         """Return the derivative of the log likelihood by each feature's log scale, ``(R, F)``.

@@ -37,11 +37,13 @@ def log_h(z: Tensor) -> tuple[Tensor, Tensor]:
         Ament et al. (2023), arXiv:2310.20708, for the idea of separate regimes; the
         series and the derivative are worked out here.
     """
-    # Nearly always all arguments are in the middle; a branch for arguments beyond it sees them
-    # clamped into its own regime, so that none makes a NaN.
-    lowest, highest = map(float, torch.aminmax(z)) if z.numel() else (0.0, 0.0)
-    if lowest >= ASYMPTOTIC_BELOW and highest <= LINEAR_ABOVE:
-        return _log_h_middle(z)
+    # Nearly always all arguments are in the middle, and another device than the CPU would have
+    # to be waited for to know. A branch for arguments beyond it sees them clamped into its own
+    # regime, so that none makes a NaN.
+    if z.device.type == "cpu":
+        lowest, highest = map(float, torch.aminmax(z)) if z.numel() else (0.0, 0.0)
+        if lowest >= ASYMPTOTIC_BELOW and highest <= LINEAR_ABOVE:
+            return _log_h_middle(z)
     log_value, ratio = _log_h_middle(z.clamp(min=ASYMPTOTIC_BELOW, max=LINEAR_ABOVE))
     is_tail, is_top = z < ASYMPTOTIC_BELOW, z > LINEAR_ABOVE
     log_tail, tail_ratio = _log_h_tail(z)

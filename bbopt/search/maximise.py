@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bbopt.acquisition import Acquisition, BoundedAcquisition
 from bbopt.numerics.ascent import AscentSettings, ascend
+from bbopt.numerics.devices import to_host
 from bbopt.search.candidates import (
     SEPARATION,
     choose_starts,
@@ -215,8 +216,7 @@ class _Search:
 
     def _evaluate(self, X: Array) -> tuple[Array, Array]:
         rows = torch.from_numpy(np.ascontiguousarray(X)).to(self.acquisition.device)
-        value, gradient = self.acquisition.value_and_gradient(rows)
-        values, gradients = value.cpu().numpy(), gradient.cpu().numpy()
+        values, gradients = to_host(*self.acquisition.value_and_gradient(rows))
         if not self.space.has_constraints and math.isfinite(values.sum() + gradients.sum()):
             return values, gradients
         is_bad = ~(np.isfinite(values) & np.isfinite(gradients).all(axis=1))

@@ -3,13 +3,13 @@
 It starts with the space's default point and quasi-random points, then lets the models choose. A
 failed fit never fails an ask; the ladder is: the newest hyperparameters, the same with jitter,
 the earlier ones, the prior's mode, a quasi-random point. Whatever is below the first rung says
-so in its provenance.
+so in its provenance. So does what was computed on the CPU because a device had no memory left.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ import torch
 from bbopt.acquisition import LogProbabilityOfFeasibility, LogProbabilityOfSuccess
 from bbopt.errors import NumericalError, PreconditionError
 from bbopt.gp import GPModel, Kernel
-from bbopt.numerics import FAILURES, resolve_device, stream
+from bbopt.numerics import FAILURES, stream
+from bbopt.numerics.devices import is_out_of_memory
 from bbopt.problem import Noise
 from bbopt.search import Found, SearchSettings, maximise_batch
 from bbopt.space import ColumnKind, Fixed
@@ -25,7 +26,9 @@ from bbopt.space.conditions import parents
 from bbopt.specs import CAPABILITIES, Capabilities, GPSpec, Quality
 from bbopt.strategies.candidates import Supply, is_deterministic, row_keys
 from bbopt.strategies.design import suggestions
+from bbopt.strategies.gp_devices import CPU, DevicePlan
 from bbopt.strategies.gp_goal import Goal
+from bbopt.strategies.gp_rows import Rows
 from bbopt.strategies.gp_surrogates import (
     Surrogates,
     is_noise_visible,
@@ -56,6 +59,7 @@ N_PER_BRANCH: Final = 4
 branch seen once or twice, at poor values of its own parameters, looks hopeless to the model,
 which then polishes the branch that it knows."""
 N_WARM_STARTS: Final = 3
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +112,11 @@ class GPSearch(RowCounter):
         self._n_asked = int(scalars.get("n_asked", 0))
         self._counter = int(scalars.get("counter", 0))
         self._optima: Array = np.array(arrays.get("optima", self._supply.nothing()))
+        self._devices = DevicePlan(context.device, scalars)
         self._surrogates = Surrogates(
             context,
             self._settings.kernels,
-            resolve_device(context.device),
+            self._devices.current,
             saved=read_hyperparameters(scalars, arrays),
             anchor=int(scalars.get("anchor", 0)),
         )
@@ -127,6 +132,7 @@ class GPSearch(RowCounter):
             "counter": self._counter,
             "n_told": self._n_told,
             **self._surrogates.scalars(),
+            **self._devices.scalars(n_asked=self._n_asked),
         }
         arrays = {"optima": self._optima, **self._surrogates.arrays()}
         return StrategyState("gp", 1, scalars, arrays)
@@ -139,7 +145,7 @@ class GPSearch(RowCounter):
             pending = np.concatenate(
                 [self._context.columns.pending, np.array(earlier).reshape(-1, self._dim)]
             )
-            found += self._model_based(n - len(found), pending, time_left_s)
+            found += self._on_a_device(n - len(found), pending, time_left_s)
         self._n_asked += 1
         return found
 
@@ -175,6 +181,39 @@ class GPSearch(RowCounter):
         return [replace(s, provenance=replace(s.provenance, degraded_from="gp")) for s in plain]
 
     # ------------------------------------------------------------------ with the model
+
+    def _on_a_device(
+        self, n: int, pending: Array, time_left_s: float | None
+    ) -> list[Suggestion]:
+        """Compute where the plan says, and again on the CPU if there is no memory there."""
+        give_up_at = None if time_left_s is None else time.perf_counter() + time_left_s
+        device = self._devices.choose(
+            len(self._context.columns.X),
+            self._dim,
+            n_asked=self._n_asked,
+            time_left_s=time_left_s,
+        )
+        if device != self._surrogates.device:
+            self._surrogates.move_to(device)
+            self._pace = Pace()
+        saved, anchor = dict(self._surrogates.saved), self._surrogates.anchor
+        optima, counter = self._optima, self._counter
+        try:
+            return self._model_based(n, pending, _seconds_until(give_up_at))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        # Here nothing holds the tensors of what failed any more, as the error's traceback did.
+        self._devices.spare(n_asked=self._n_asked)
+        self._surrogates = Surrogates(
+            self._context, self._settings.kernels, CPU, saved=saved, anchor=anchor
+        )
+        self._optima, self._counter, self._status = optima, counter, Status.RUNNING
+        self._answering, self._pace = None, Pace()
+        torch.cuda.empty_cache()
+        notes = f"out of memory on {device}: computed on the CPU"
+        found = self._model_based(n, pending, _seconds_until(give_up_at))
+        return [_degraded(suggestion, notes) for suggestion in found]
 
     def _model_based(
         self, n: int, pending: Array, time_left_s: float | None
@@ -301,12 +340,7 @@ class GPSearch(RowCounter):
         if len(rows) < 3:
             return recommend_measured(columns)
         try:
-            surrogates = self._answering_surrogates()
-            objective = surrogates.condition()["objective"]
-            if objective.n < int(np.isfinite(columns.Y[:, 0]).sum()):
-                # Of a large study, those that the model stands on: the best are among them.
-                rows = np.intersect1d(rows, surrogates.rows("objective"), assume_unique=True)
-            mean = objective.predict(columns.X[rows]).mean
+            rows, mean = self._or_on_the_cpu(lambda: self._means(rows))
         except FAILURES:
             return recommend_measured(columns)
         if len(rows) == 0 or not np.isfinite(mean).all():
@@ -315,6 +349,17 @@ class GPSearch(RowCounter):
         return Recommendation(
             int(columns.numbers[best]), "highest posterior mean among feasible trials"
         )
+
+    def _means(self, rows: Rows) -> tuple[Rows, Array]:
+        """Return the objective's means at some rows of the columns, and which these are: of a
+        large study only those that the model stands on; the best are among them.
+        """
+        columns = self._context.columns
+        surrogates = self._answering_surrogates()
+        objective = surrogates.condition()["objective"]
+        if objective.n < int(np.isfinite(columns.Y[:, 0]).sum()):
+            rows = np.intersect1d(rows, surrogates.rows("objective"), assume_unique=True)
+        return rows, objective.predict(columns.X[rows]).mean
 
     def predict(self, X: Array) -> Predictions:
         """Predict every measured metric at canonical rows.
@@ -325,10 +370,25 @@ class GPSearch(RowCounter):
         """
         if int(np.isfinite(self._context.columns.Y[:, 0]).sum()) < 2:
             raise PreconditionError("there is no model before two trials have a result")
+        return self._or_on_the_cpu(lambda: self._predicted(X))
+
+    def _predicted(self, X: Array) -> Predictions:
         try:
             return self._predict(self._answering_surrogates().condition(), X)
         except FAILURES:
             return self._predict(self._fresh_surrogates().condition(), X)
+
+    def _or_on_the_cpu(self, answer: Callable[[], _T]) -> _T:
+        """Answer; once more on the CPU if the device has no memory for it."""
+        try:
+            return answer()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        self._surrogates.move_to(CPU)
+        self._answering = None
+        torch.cuda.empty_cache()
+        return answer()
 
     def _predict(self, models: dict[str, GPModel], X: Array) -> Predictions:
         """Predict with some models; raises ``NumericalError`` if the answer is no number."""
@@ -365,7 +425,7 @@ class GPSearch(RowCounter):
 
     def _fresh_surrogates(self) -> Surrogates:
         """Return models at the prior's mode."""
-        device = resolve_device(self._context.device)
+        device = self._surrogates.device
         return Surrogates(self._context, self._settings.kernels, device)
 
     def _moments(self, models: dict[str, GPModel], X: Array) -> dict[str, Moments]:
@@ -376,6 +436,17 @@ class GPSearch(RowCounter):
                 prediction = models[output.name].predict(X)
                 moments[output.metric] = output.moments(prediction.mean, prediction.sd)
         return moments
+
+
+def _seconds_until(give_up_at: float | None) -> float | None:
+    return None if give_up_at is None else give_up_at - time.perf_counter()
+
+
+def _degraded(suggestion: Suggestion, reason: str) -> Suggestion:
+    provenance = suggestion.provenance
+    reason = "; ".join(filter(None, (provenance.reason, reason)))
+    provenance = replace(provenance, degraded_from="gp", reason=reason)
+    return replace(suggestion, provenance=provenance)
 
 
 def _has_row(X: Array, row: Array) -> bool:

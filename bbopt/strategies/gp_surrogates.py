@@ -108,7 +108,7 @@ class Surrogates:
         """
         self._context = context
         self._kernels = kernels
-        self._device = device
+        self.device = device
         self.outputs = outputs_of(context.problem, context.columns)
         self.saved = dict(saved or {})
         self.anchor = anchor
@@ -184,6 +184,12 @@ class Surrogates:
             nearest=self._nearest[1],
         )
 
+    def move_to(self, device: torch.device) -> None:
+        """Have the models on another device; they are restored there when they are needed."""
+        if device != self.device:
+            self.device = device
+            self._hot.clear()
+
     def forget_hyperparameters(self) -> None:
         """Go back to the prior's mode: the last resort before giving the models up."""
         self.saved.clear()
@@ -216,7 +222,7 @@ class Surrogates:
                 hyperparameters=usable,
                 noise_sd=self._sd(output, rows),
                 settings=self._settings(output),
-                device=self._device,
+                device=self.device,
                 warp=warp,
             )
         self._hot[output.name] = _Hot(model, rows, amended, saved)

@@ -112,7 +112,11 @@ async def serve(settings: Settings) -> None:
         BboptError: The store or the address cannot be had, or not be made known.
     """
     store = open_store(settings.db)
-    compute = ComputePool(n_processes=settings.n_compute_processes, device=settings.device)
+    compute = ComputePool(
+        n_processes=settings.n_compute_processes,
+        device=settings.device,
+        cores=settings.compute_cores,
+    )
     app = App(settings, store, compute)
     ending = Ending()
     loop = asyncio.get_running_loop()

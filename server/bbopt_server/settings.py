@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,11 @@ class Settings:
     device: str = "auto"
     """Where models are fitted: cpu, cuda or auto."""
     n_compute_processes: int = 1
+    """Each computes on one thread."""
+    compute_cores: tuple[int, ...] = ()
+    """Processor cores that the compute processes are bound to, in turn; none: they run where
+    the system lets them.
+    """
     port_file: Path | None = None
     """Gets the bound address once the server answers."""
     exit_after_last_client_s: float | None = None
@@ -56,6 +62,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         listen=Address.parse(given.listen),
         device=given.device,
         n_compute_processes=int(_number("compute-processes", given.compute_processes, 1)),
+        compute_cores=_cores(given.compute_cores),
         port_file=Path(given.port_file) if given.port_file else None,
         exit_after_last_client_s=(
             None if after_s is None else _number("exit-after-last-client", after_s, 0)
@@ -76,6 +83,23 @@ def _number(name: str, text: str, minimum: float) -> float:
     return value
 
 
+def _cores(text: str) -> tuple[int, ...]:
+    """Read numbers of processor cores that this process may use."""
+    if not text:
+        return ()
+    flag = "compute-cores"
+    if not hasattr(os, "sched_setaffinity"):
+        raise InvalidError.of(flag, "this system binds no process to a core; leave it out")
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() for word in words):
+        raise InvalidError.of(flag, f"must be numbers such as 2,3, not {text!r}")
+    allowed = os.sched_getaffinity(0)
+    missing = [word for word in words if int(word) not in allowed]
+    if missing:
+        raise InvalidError.of(flag, f"this process may not use core {', '.join(missing)}")
+    return tuple(int(word) for word in words)
+
+
 def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bbopt_server",
@@ -90,8 +114,13 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     defaults = Settings()
     add("db", defaults.db, "SQLite file that keeps everything, or :memory:")
     add("listen", str(defaults.listen), "loopback address and port; port 0 picks a free one")
-    add("device", defaults.device, "cpu, cuda or auto")
-    add("compute-processes", str(defaults.n_compute_processes), "processes that fit models")
+    add("device", defaults.device, "cpu, cuda or auto: where models are fitted")
+    add(
+        "compute-processes",
+        str(defaults.n_compute_processes),
+        "processes that fit models, one thread each",
+    )
+    add("compute-cores", "", "cores to bind them to, e.g. 2,3; Linux only")
     add("port-file", None, "file that gets the bound address once the server answers")
     add("exit-after-last-client", None, "leave when no call has come for so many seconds")
     add("drain-seconds", str(defaults.drain_s), "how long running calls may take at the end")

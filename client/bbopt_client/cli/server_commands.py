@@ -13,17 +13,25 @@ from bbopt_client.cli.options import OutputOption, ServerOption, merged
 def serve(
     db: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="SQLite file, or :memory:. [default: bbopt.db]"),
+        typer.Option(metavar="PATH", help="SQLite file, or :memory:. Default: bbopt.db."),
     ] = None,
     listen: Annotated[
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Loopback address; port 0 picks one. [default: 127.0.0.1:50151]",
+            help="Loopback address; port 0 picks one. Default: 127.0.0.1:50151.",
         ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or auto. [default: auto]")
+        str | None, typer.Option(help="cpu, cuda, cuda:N or auto. Default: auto.")
+    ] = None,
+    compute_processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that fit models, one thread each. Default: 1."),
+    ] = None,
+    compute_cores: Annotated[
+        str | None,
+        typer.Option(metavar="2,3", help="Cores to bind them to, in turn; Linux only."),
     ] = None,
     port_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Gets the address once it is bound.")
@@ -41,6 +49,8 @@ def serve(
         "--db": db,
         "--listen": listen,
         "--device": device,
+        "--compute-processes": compute_processes,
+        "--compute-cores": compute_cores,
         "--port-file": port_file,
         "--exit-after-last-client": exit_after_last_client,
     }

@@ -15,7 +15,16 @@ from bbopt_server.compute.errors import ComputeUnavailableError
 from bbopt_server.compute.failures import NOT_INSTALLED
 from bbopt_server.compute.frames import FrameError, frame, read_frame
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+"""Set to 1 in every compute process: two BLAS threads on two busy cores took 18 times as long
+as one, waiting for each other.
+"""
 _STDERR = 2
 
 _log = logging.getLogger(__name__)

@@ -1,8 +1,10 @@
 """Loads the engine into a compute process; the only module here that imports torch."""
 
+import os
+
 import torch
 
-from bbopt.numerics.devices import resolve_device
+from bbopt.numerics.devices import is_out_of_memory, resolve_device
 from bbopt.optimizer import Optimizer
 from bbopt.specs import StudySpec
 from bbopt_server.compute.hot import FoldingOptimizer
@@ -28,7 +30,11 @@ def load_engine(device: str) -> Engine:
     """
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
-    name = str(resolve_device(device))
+    name = "cpu"
+    if resolve_device(device).type != "cpu":
+        name = device
+        # Or the last bits of a product would depend on what else the device does.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
     def build(spec: StudySpec) -> Optimizer:
         return Optimizer(spec.problem, spec.strategy, spec.seed, device=name)
@@ -44,5 +50,8 @@ def estimate_bytes(optimizer: FoldingOptimizer) -> int:
 
 
 def _has_lost_its_device(error: Exception) -> bool:
-    """Say whether CUDA failed: after such an error every later call in the process does."""
-    return isinstance(error, RuntimeError) and "CUDA error" in str(error)
+    """Say whether CUDA failed: after such an error every later call in the process does, unless
+    it was only out of memory.
+    """
+    is_cuda = isinstance(error, RuntimeError) and "CUDA error" in str(error)
+    return is_cuda and not is_out_of_memory(error)

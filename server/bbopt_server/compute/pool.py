@@ -4,6 +4,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from bbopt.rpc.log import strategy_state_from_message
 from bbopt.rpc.space import parameters_from_message
@@ -34,6 +35,7 @@ class ComputePool:
         *,
         n_processes: int = 1,
         device: str = "cpu",
+        cores: Sequence[int] = (),
         command: Sequence[str] = PROCESS,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -43,6 +45,7 @@ class ComputePool:
         Args:
             n_processes: At least 1; each is single-threaded on a CPU.
             device: ``cpu``, ``cuda``, ``cuda:<index>`` or ``auto``.
+            cores: Processor cores that the processes are bound to, in turn; none binds none.
             command: Program and first arguments of a process.
             limits: Of time and queues.
             clock: Monotonic seconds; for deadlines and for how long a study is set aside.
@@ -52,13 +55,14 @@ class ComputePool:
         self._quarantine = Quarantine(clock)
         limits = limits or Limits()
 
-        async def connect() -> Connection:
-            return await Connection.open([*command, "--device", device], limit_s=limits.start_s)
+        def lane(index: int) -> Lane:
+            flags = ["--device", device]
+            if cores:
+                flags += ["--core", str(cores[index % len(cores)])]
+            connect = partial(Connection.open, [*command, *flags], limit_s=limits.start_s)
+            return Lane(connect, self._quarantine, limits=limits, clock=clock)
 
-        self._lanes = [
-            Lane(connect, self._quarantine, limits=limits, clock=clock)
-            for _ in range(n_processes)
-        ]
+        self._lanes = [lane(index) for index in range(n_processes)]
 
     @property
     def is_ready(self) -> bool:

@@ -55,6 +55,8 @@ def main(arguments: Sequence[str], load: Callable[[str], Engine]) -> int:
         The exit status.
     """
     options = _parser().parse_args(arguments)
+    if options.core is not None:  # Before any other thread is there.
+        os.sched_setaffinity(0, {options.core})
     configure_logs("info")
     logging.captureWarnings(True)
     # Whoever stops the front's process group or its control group means the front: it
@@ -128,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--core", type=int)
     parser.add_argument("--max-studies", type=int, default=256)
     parser.add_argument("--max-bytes", type=int, default=1 << 30)
     return parser

@@ -53,8 +53,8 @@ NEEDED = ((100, "optuna", 4.0), (100, "ax", 30.0), (1000, "optuna", 8.0))
 """Results, peer, and how many times faster ours has to be."""
 MOST_ECHOES = 1.5
 N_ROUNDS = 25
-N_AX = {100: 12, 1000: 3}
-"""An ask takes a second and more."""
+N_SLOW = {("ax", 100): 12, ("optuna", 1000): 10, ("ax", 1000): 0}
+"""Fewer rounds where an ask takes seconds. Of Ax at 1,000, 40 s and more, nothing is needed."""
 PAUSE_S = 0.2
 """Longer than it takes to compute a point."""
 COMPUTED_MS = 2.0
@@ -146,15 +146,16 @@ def measure_fresh(server: Server, n: int, n_rounds: int) -> list[Record]:
             SERVED: stack.enter_context(closing(rounds_of_server(server, data))),
             IN_PROCESS: stack.enter_context(closing(rounds_of_optimizer(data))),
         }
+        n_wanted = dict.fromkeys(sources, n_rounds)
         for name, title in PEERS.items():
-            if environment_of(name).is_installed:
+            n_wanted[title] = min(n_rounds, N_SLOW.get((name, n), n_rounds))
+            if environment_of(name).is_installed and n_wanted[title] > 0:
                 source = rounds_of_peer(name, data, versions[name])
                 sources[title] = stack.enter_context(closing(source))
         rounds: dict[str, list[Took]] = {tool: [] for tool in sources}
-        n_ax = min(n_rounds, N_AX.get(n, n_rounds))
         for index in range(n_rounds + 1):
             for tool, source in sources.items():
-                if tool != PEERS["ax"] or index <= n_ax:
+                if index <= n_wanted[tool]:
                     rounds[tool].append(next(source))
     found = {PEERS[name]: each for name, each in versions.items()}
     return [_record(tool, n, each[1:], found.get(tool, {})) for tool, each in rounds.items()]

@@ -1,8 +1,9 @@
 """CPU time of one ask, on one thread, beside BoTorch and Optuna's GPSampler in the same run.
 
-Run ``python -m benchmarks.latency``. BoTorch and Optuna are optional; what is not installed is
-left out. All numbers are CPU milliseconds (``time.process_time``), because wall time on a
-shared machine measures the neighbours.
+Run ``python -m benchmarks.latency``. Optuna comes with ``benchmarks/peers/install optuna`` and
+runs in an interpreter of its own; what is not installed is left out. All numbers are CPU
+milliseconds (``time.process_time``), because wall time on a shared machine measures the
+neighbours.
 
 The data: 70 % uniform points and 30 % around the best of them, as in the middle of a run. Each
 tool then goes through ask-tell rounds of its own, all tools taking turns; the first round,
@@ -18,9 +19,8 @@ import os
 import statistics
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -34,10 +34,12 @@ from numpy.typing import NDArray
 from bbopt import Optimizer
 from bbopt.numerics import stream
 from bbopt.problems import KnownProblem, hartmann6, levy
-from bbopt.space import Codec, Float
+from bbopt.space import Codec
 from bbopt.strategies import gp_search
 from bbopt.strategies.gp_surrogates import Surrogates
 from bbopt.trial import Asked
+from benchmarks.peers.environments import environment_of
+from benchmarks.peers.process import PeerProcess, running
 
 Array = NDArray[np.float64]
 NEEDED_SPEED_UP = 3.0
@@ -102,6 +104,11 @@ class Data:
         """Measure one row."""
         return -self.known.evaluate(self.codec.decode(x))["value"]
 
+    def hand_over(self, peer: PeerProcess) -> None:
+        """Begin a peer's study with these observations."""
+        peer.create(self.known.problem, seed=0)
+        peer.attach([self.codec.decode(x) for x in self.X], [-float(y) for y in self.y])
+
 
 def make_data(known: KnownProblem, n: int, *, seed: int = 0) -> Data:
     """Sample ``n`` points of a minimised problem, a third of them near the best others."""
@@ -126,7 +133,7 @@ def cpu_ms(call: Callable[[], object]) -> float:
     return (time.process_time() - start) * 1e3
 
 
-def rounds_of_bbopt(data: Data) -> Iterator[Round]:
+def rounds_of_bbopt(data: Data) -> Generator[Round, None, None]:
     """Go on with ``Optimizer.ask``; fit and search are timed inside it."""
     optimizer = Optimizer(data.known.problem, "gp", seed=1)
     for x, y in zip(data.X, data.y, strict=True):
@@ -172,7 +179,7 @@ def recorded(owner: object, name: str) -> Iterator[list[float]]:
         setattr(owner, name, function)
 
 
-def rounds_of_botorch(data: Data) -> Iterator[Round]:
+def rounds_of_botorch(data: Data) -> Generator[Round, None, None]:
     """Go on with the textbook loop: new ``SingleTaskGP``, fit, LogEI, ``optimize_acqf``."""
     from botorch.acquisition.analytic import LogExpectedImprovement
     from botorch.fit import fit_gpytorch_mll
@@ -199,31 +206,14 @@ def rounds_of_botorch(data: Data) -> Iterator[Round]:
         x, y = torch.cat([x, found]), torch.cat([y, y.new_tensor([[value]])])
 
 
-def rounds_of_optuna(data: Data) -> Iterator[Round]:
-    """Go on with ``Study.ask`` and ``GPSampler``."""
-    import optuna
-
-    warnings.simplefilter("ignore")
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    space = {
-        parameter.name: optuna.distributions.FloatDistribution(parameter.low, parameter.high)
-        for parameter in data.known.problem.space.parameters
-        if isinstance(parameter, Float)
-    }
-    study = optuna.create_study(sampler=optuna.samplers.GPSampler(seed=0))
-    study.add_trials(
-        [
-            optuna.trial.create_trial(
-                params=data.codec.decode(x), distributions=space, value=-float(y)
-            )
-            for x, y in zip(data.X, data.y, strict=True)
-        ]
-    )
-    while True:
-        start = time.process_time()
-        trial = study.ask(space)
-        yield Round((time.process_time() - start) * 1e3)
-        study.tell(trial, data.known.evaluate(trial.params)["value"])
+def rounds_of_optuna(data: Data) -> Generator[Round, None, None]:
+    """Go on with ``Study.ask`` and ``GPSampler``, in its own interpreter."""
+    with running("optuna") as peer:
+        data.hand_over(peer)
+        while True:
+            answer = peer.ask()
+            yield Round(answer.cpu_s * 1e3)
+            peer.tell(data.known.evaluate(answer.parameters)["value"])
 
 
 def take_turns(data: Data, n_rounds: int) -> list[Timing]:
@@ -231,13 +221,16 @@ def take_turns(data: Data, n_rounds: int) -> list[Timing]:
     tools = {"bbopt": rounds_of_bbopt(data)}
     if find_spec("botorch"):
         tools["BoTorch"] = rounds_of_botorch(data)
-    if find_spec("optuna"):
+    if environment_of("optuna").is_installed:
         tools[OPTUNA] = rounds_of_optuna(data)
     rounds: dict[str, list[Round]] = {tool: [] for tool in tools}
-    for index in range(n_rounds):
-        for tool, source in tools.items():
-            if tool != "BoTorch" or index < N_BOTORCH:
-                rounds[tool].append(next(source))
+    with ExitStack() as stack:
+        for source in tools.values():
+            stack.enter_context(closing(source))
+        for index in range(n_rounds):
+            for tool, source in tools.items():
+                if tool != "BoTorch" or index < N_BOTORCH:
+                    rounds[tool].append(next(source))
     n, d = data.X.shape
     return [Timing(tool, n, d, tuple(each)) for tool, each in rounds.items()]
 

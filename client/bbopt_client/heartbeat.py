@@ -7,6 +7,7 @@ lease is burning down.
 
 import enum
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -101,6 +102,8 @@ class Heartbeats:
         """Study -> name -> trial."""
         self._due: dict[str, float] = {}
         self._is_stopped = False
+        self._wakes_at = -math.inf
+        """When the thread will look for itself; minus infinity: it is about to."""
         self._thread: threading.Thread | None = None
 
     def hold(self, trial: Held) -> None:
@@ -109,13 +112,14 @@ class Heartbeats:
             of_study = self._held.setdefault(trial.study_name, {})
             of_study[trial.name] = trial
             due = self._monotonic() + _period_s(of_study)
-            self._due[trial.study_name] = min(self._due.get(trial.study_name, due), due)
+            due = self._due[trial.study_name] = min(self._due.get(trial.study_name, due), due)
             if self._thread is None and self._is_threaded and not self._is_stopped:
                 self._thread = threading.Thread(
                     target=self._run, name="bbopt-heartbeats", daemon=True
                 )
                 self._thread.start()
-            self._changed.notify()
+            if due < self._wakes_at:  # Or it would take turns with whoever asked, for nothing.
+                self._changed.notify()
 
     def drop(self, trial: Held) -> None:
         """Send no more signs of life for a trial."""
@@ -165,12 +169,13 @@ class Heartbeats:
 
     def _run(self) -> None:
         while True:
-            wait_s = self.beat()
+            self.beat()
             with self._changed:
-                if self._is_stopped:
-                    return
-                if wait_s is None or wait_s > 0:
-                    self._changed.wait(wait_s)
+                self._wakes_at = min(self._due.values(), default=math.inf)
+                wait_s = self._wakes_at - self._monotonic()
+                if wait_s > 0.0 and not self._is_stopped:
+                    self._changed.wait(wait_s if wait_s < math.inf else None)
+                self._wakes_at = -math.inf
                 if self._is_stopped:
                     return
 

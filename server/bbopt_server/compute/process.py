@@ -6,6 +6,7 @@ by whatever death, the socket closes and this process leaves at once, busy or no
 """
 
 import argparse
+import gc
 import logging
 import os
 import select
@@ -79,6 +80,8 @@ def main(arguments: Sequence[str], load: Callable[[str], Engine]) -> int:
         max_studies=options.max_studies,
         max_bytes=options.max_bytes,
     )
+    # What is loaded stays: a full collection that walks through it takes 0.4 s of some ask.
+    gc.freeze()
     reach("compute.loaded")
     hello = compute_pb2.ComputeReply(done=True)
     channel.sendall(frame(hello.SerializeToString()))

@@ -242,6 +242,25 @@ def test_the_thread_starts_with_the_first_trial_and_ends_with_the_client(
     assert "bbopt-heartbeats" not in names()
 
 
+def test_the_sleeping_thread_is_woken_only_for_what_is_due_before_it_wakes(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heartbeats = Heartbeats(client.session.connection, "w")
+    woken: list[None] = []
+    try:
+        heartbeats.hold(HeldTrial(1, lease_s=3000.0))
+        eventually(lambda: heartbeats._wakes_at > 0.0)
+        monkeypatch.setattr(heartbeats._changed, "notify", lambda: woken.append(None))
+        heartbeats.hold(HeldTrial(2, lease_s=3000.0))
+        assert not woken
+        heartbeats.hold(HeldTrial(3, lease_s=300.0, study="t"))
+        assert len(woken) == 1
+        monkeypatch.undo()
+    finally:
+        heartbeats.stop()
+        heartbeats.join(10.0)
+
+
 def test_an_asked_trial_hears_of_an_order_without_a_call(
     study: Study, service: FakeService
 ) -> None:

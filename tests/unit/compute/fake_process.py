@@ -6,6 +6,7 @@ ORDERS is a folder. A file ``<order>-<seed>-<i>`` in it makes the study with thi
 once: the process removes the file and obeys.
 """
 
+import gc
 import hashlib
 import os
 import signal
@@ -64,7 +65,8 @@ class FakeOptimizer:
 
     def suggest(self, n: int, *, time_left_s: float | None = None) -> FakeSuggested:
         self._obey()
-        reason = f"time left: {time_left_s}; pid: {os.getpid()}"
+        n_frozen = gc.get_freeze_count()
+        reason = f"time left: {time_left_s}; frozen: {n_frozen}; pid: {os.getpid()}"
         suggestions = tuple(
             Suggestion(self._point(i), Provenance("fake", self.revision, reason=reason))
             for i in range(n)

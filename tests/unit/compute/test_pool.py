@@ -175,6 +175,14 @@ def test_the_time_left_reaches_the_strategy_less_the_waiting(tmp_path: Path) -> 
     play(tmp_path, scenario)
 
 
+def test_what_is_loaded_is_left_out_of_garbage_collections(tmp_path: Path) -> None:
+    async def scenario(pool: ComputePool) -> None:
+        answer = await pool.suggest(RecordedStudy("study").log(), 1, time_left_s=None)
+        assert "frozen: 0;" not in answer.suggestions[0].provenance.reason
+
+    play(tmp_path, scenario)
+
+
 def test_a_forgotten_study_is_read_from_the_start(tmp_path: Path) -> None:
     async def scenario(pool: ComputePool) -> None:
         study = RecordedStudy("study")

@@ -1,0 +1,1 @@
+"""Other optimizers, each in a virtual environment of its own."""

@@ -1,0 +1,31 @@
+"""The page of benchmarks says what the records say."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import page
+
+PAGE = "before\n<!-- begin: runs -->\nold\n<!-- end: runs -->\nafter\n"
+
+
+def test_only_a_marked_section_is_written_anew(tmp_path: Path) -> None:
+    (tmp_path / "runs.jsonl").write_text("3\n4\n")
+    written = page.generate(PAGE, tmp_path, {"runs": lambda path: path.read_text().split()})
+    assert written == "before\n<!-- begin: runs -->\n\n3\n4\n\n<!-- end: runs -->\nafter\n"
+
+
+def test_writing_a_page_twice_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "runs.jsonl").write_text("3\n")
+    reports: dict[str, page.Report] = {"runs": lambda path: path.read_text().split()}
+    once = page.generate(PAGE, tmp_path, reports)
+    assert page.generate(once, tmp_path, reports) == once
+
+
+def test_a_section_of_an_unknown_benchmark_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="runs"):
+        page.generate(PAGE, tmp_path, {})
+
+
+def test_the_page_is_what_its_records_say() -> None:
+    assert page.main(["--check"]) == 0

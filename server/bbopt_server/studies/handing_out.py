@@ -1,7 +1,7 @@
 """Turning points into trials, and trials into somebody's: the queue before what is fresh."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from bbopt.stopping import initial_stage
 from bbopt.trial import Asked, NewTrial, Requeued, StrategyState, Suggestion
@@ -65,7 +65,7 @@ def _create(ledger: Ledger, points: Points) -> list[TrialRow]:
     )
     if not trials:
         return []
-    ledger.row = replace(ledger.row, n_trials=trials[-1].number)
+    ledger.row = ledger.row._replace(n_trials=trials[-1].number)
     revision, points_as_bytes = ledger.append_asked(Asked(trials, points.state))
     return [
         new_row(ledger, trial.number, point, revision)
@@ -150,8 +150,7 @@ def _take_queued(ledger: Ledger, stock: Stock, count: int, terms: LeaseTerms) ->
 
 def _take_fresh(ledger: Ledger, row: TrialRow, terms: LeaseTerms) -> TrialRow:
     """Hand out a trial of the ``Asked`` event that was just appended, which implies it."""
-    taken = replace(
-        row,
+    taken = row._replace(
         state="ACTIVE",
         worker=terms.worker,
         lease_token=ledger.outside.new_token(),
@@ -168,5 +167,5 @@ def leave_waiting(ledger: Ledger, row: TrialRow) -> None:
     """Queue a trial whose asker needs it no longer."""
     text = "nobody waits for it any more"
     revision = ledger.append(Requeued(row.number, text, row.attempt), row.number)
-    waiting = replace(row, state_message=text, revision=revision)
+    waiting = row._replace(state_message=text, revision=revision)
     ledger.tx.insert_trial(waiting)

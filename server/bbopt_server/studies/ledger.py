@@ -1,6 +1,6 @@
 """The study that a transaction changes: events get revisions, the row is saved once."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from bbopt.errors import NotFoundError
 from bbopt.rpc.names import StudyName
@@ -117,7 +117,7 @@ class Ledger:
             )
         )
         reach("ledger.after_event")
-        self.row = replace(self.row, revision=revision)
+        self.row = self.row._replace(revision=revision)
         self.effects.changed.add(self.row.key)
         if kind == "told":
             self.effects.told.append(self.row.key)
@@ -131,13 +131,13 @@ class Ledger:
         measurement = getattr(outcome_from_bytes(trial.outcome), "measurement", None)
         if measurement is not None and cost.name in measurement.metrics:
             spent = sign * measurement.metrics[cost.name].value
-            self.row = replace(self.row, cost_spent=self.row.cost_spent + spent)
+            self.row = self.row._replace(cost_spent=self.row.cost_spent + spent)
 
     def change_state(self, state: str, code: str, message: str) -> None:
         """Move the study to another state and say so in the log."""
         reason = state_reason_to_bytes(code, message)
         etag = self.outside.new_uid()[:16]
-        self.row = replace(self.row, state=state, state_reason=reason, etag=etag)
+        self.row = self.row._replace(state=state, state_reason=reason, etag=etag)
         self.append(StudyChanged(state, reason))
         reach("study.changed")
 
@@ -171,6 +171,6 @@ class Ledger:
         """
         if self.row is self._written:
             return
-        self.row = self._written = replace(self.row, updated_at=self.at)
+        self.row = self._written = self.row._replace(updated_at=self.at)
         reach("ledger.before_save")
         self.tx.update_study(self.row)

@@ -1,8 +1,9 @@
 """Turning points into trials, and trials into somebody's: the queue before what is fresh."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from bbopt.specs import StudySpec
 from bbopt.stopping import initial_stage
 from bbopt.trial import Asked, NewTrial, Requeued, StrategyState, Suggestion
 from bbopt_server.crash_points import reach
@@ -12,7 +13,7 @@ from bbopt_server.studies.commands import Ask, Call
 from bbopt_server.studies.idempotency import store_answer
 from bbopt_server.studies.leasing import LeaseTerms, take
 from bbopt_server.studies.ledger import Ledger
-from bbopt_server.studies.records import trial_labels_to_bytes
+from bbopt_server.studies.records import AskedBytes, asked_to_bytes, trial_labels_to_bytes
 from bbopt_server.studies.room import Room
 
 RETRY_AFTER_S = 1.0
@@ -51,25 +52,35 @@ class Points:
     state: StrategyState | None
     revision: int
     """Last event that they have seen."""
+    asked: AskedBytes | None = None
+    """The event that they make after that one, where it was written down beforehand."""
 
 
-def _create(ledger: Ledger, points: Points) -> list[TrialRow]:
-    """Append the ``Asked`` event; return its trials, which nobody holds yet."""
-    first = ledger.row.n_trials + 1
-    begins = initial_stage(ledger.spec.problem, ledger.spec.strategy)
+def written_down(points: Points, row: StudyRow, spec: StudySpec) -> Points:
+    """Return points, at least one, with the event that they make as the study's next trials."""
+    begins = initial_stage(spec.problem, spec.strategy)
     trials = tuple(
         NewTrial(
             number, suggestion.parameters, suggestion.provenance, suggestion.stage or begins
         )
-        for number, suggestion in enumerate(points.suggestions, start=first)
+        for number, suggestion in enumerate(points.suggestions, start=row.n_trials + 1)
     )
-    if not trials:
+    return replace(points, asked=asked_to_bytes(Asked(trials, points.state)))
+
+
+def _create(ledger: Ledger, points: Points) -> list[TrialRow]:
+    """Append the ``Asked`` event; return its trials, which nobody holds yet."""
+    if not points.suggestions:
         return []
-    ledger.row = ledger.row._replace(n_trials=trials[-1].number)
-    revision, points_as_bytes = ledger.append_asked(Asked(trials, points.state))
+    first, asked = ledger.row.n_trials + 1, points.asked
+    if asked is None or asked.first_number != first:
+        asked = written_down(points, ledger.row, ledger.spec).asked
+        assert asked is not None  # noqa: S101 - it was just written down.
+    ledger.row = ledger.row._replace(n_trials=ledger.row.n_trials + len(asked.trials))
+    revision = ledger.append_asked(asked)
     return [
-        new_row(ledger, trial.number, point, revision)
-        for trial, point in zip(trials, points_as_bytes, strict=True)
+        new_row(ledger, number, point, revision)
+        for number, point in enumerate(asked.trials, start=first)
     ]
 
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from bbopt.errors import NotFoundError
 from bbopt.rpc.names import StudyName
 from bbopt.specs import StudySpec
-from bbopt.trial import Asked, Event
+from bbopt.trial import Event
 from bbopt_server.crash_points import reach
 from bbopt_server.storage.store import EventRow, StudyRow, Transaction, TrialRow
 from bbopt_server.studies.outside import Outside
 from bbopt_server.studies.records import (
+    AskedBytes,
     StudyChanged,
-    asked_to_bytes,
     event_to_bytes,
     outcome_from_bytes,
     state_reason_to_bytes,
@@ -50,6 +50,8 @@ class Effects:
     told: list[int] = field(default_factory=list)
     """Keys of studies that have new final results, one for each."""
     deleted: list[StudyRow] = field(default_factory=list)
+    answered_ready: list[int] = field(default_factory=list)
+    """Keys of studies of which an ask was answered with points of the ready queue."""
 
 
 def find_study(tx: Transaction, name: StudyName) -> StudyRow:
@@ -99,10 +101,9 @@ class Ledger:
         """Append an event to the log and return its revision."""
         return self._append(*event_to_bytes(event), trial)
 
-    def append_asked(self, event: Asked) -> tuple[int, list[bytes]]:
-        """Append an ``Asked`` event; return its revision and its trials' points as bytes."""
-        payload, points = asked_to_bytes(event)
-        return self._append("asked", payload, event.trials[0].number), points
+    def append_asked(self, asked: AskedBytes) -> int:
+        """Append an ``Asked`` event and return its revision."""
+        return self._append("asked", asked.payload, asked.first_number)
 
     def _append(self, kind: str, payload: bytes, trial: int | None) -> int:
         revision = self.row.revision + 1

@@ -40,11 +40,21 @@ def event_to_bytes(event: Event | StudyChanged) -> tuple[str, bytes]:
     return kind, message.SerializeToString(deterministic=True)
 
 
-def asked_to_bytes(event: Asked) -> tuple[bytes, list[bytes]]:
-    """Serialise an ``Asked`` event; return each of its trials by itself with it."""
+@dataclass(frozen=True, slots=True)
+class AskedBytes:
+    """An ``Asked`` event, and each of its trials by itself."""
+
+    first_number: int
+    payload: bytes
+    trials: tuple[bytes, ...]
+
+
+def asked_to_bytes(event: Asked) -> AskedBytes:
+    """Serialise an ``Asked`` event of at least one trial."""
     message = event_to_message(event)
-    points = [each.SerializeToString(deterministic=True) for each in message.asked.trials]
-    return message.SerializeToString(deterministic=True), points
+    trials = [each.SerializeToString(deterministic=True) for each in message.asked.trials]
+    payload = message.SerializeToString(deterministic=True)
+    return AskedBytes(event.trials[0].number, payload, tuple(trials))
 
 
 def has_state(asked: bytes) -> bool:

@@ -148,7 +148,7 @@ class Scheduler:
                 return
             # What the asks found out just now is good enough to begin with.
             latest = max((each.needs for each in still), key=lambda needs: needs.study.revision)
-            row, n_room = latest.study, latest.n_room
+            row, n_room = latest.study, latest.room.n_new
             if round_ > 0:
                 row, n_room = await self._look_again(study_key)
             n_new = min(sum(each.needs.n_new for each in still), MAX_COUNT, n_room)

@@ -25,7 +25,8 @@ UPDATE study SET display_name = ?5, spec = ?6, state = ?7, state_reason = ?8, la
 WHERE key = ?1 AND uid = ?2 AND project = ?3 AND study_id = ?4"""
 
 _ADVANCE_STUDY = """
-UPDATE study SET n_trials = ?2, revision = ?3, cost_spent = ?4, updated_at = ?5 WHERE key = ?1"""
+UPDATE study SET n_trials = ?2, revision = ?3, cost_spent = ?4, updated_at = ?5
+WHERE key = ?1"""
 
 _SELECT_STUDY = """
 SELECT key, uid, project, study_id, display_name, spec, state, state_reason, labels,

@@ -4,6 +4,7 @@ import asyncio
 from typing import TypeAlias
 
 from bbopt.errors import DeadlineError, InternalError, NumericalError, UnavailableError
+from bbopt.rpc.log import suggestion_to_bytes
 from bbopt_server.compute import Compute, ComputeFailedError, ComputeUnavailableError
 from bbopt_server.compute.connection import NotInstalledError
 from bbopt_server.crash_points import reach
@@ -158,7 +159,7 @@ class Answerer:
             revision=row.revision,
             reason=reason,
         )
-        points = Points(suggestions, None, row.revision)
+        points = Points(tuple(map(suggestion_to_bytes, suggestions)), None, row.revision)
 
         def work(tx: Transaction, effects: Effects) -> Answered | MustWait | None:
             return asking.commit_fallback(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from bbopt.specs import StudySpec
 from bbopt.stopping import initial_stage
-from bbopt.trial import Asked, NewTrial, Requeued, StrategyState, Suggestion
+from bbopt.trial import Requeued
 from bbopt_server.crash_points import reach
 from bbopt_server.storage.store import StudyRow, TrialRow
 from bbopt_server.studies.answers import AskAnswer, AskReason, TrialView
@@ -13,7 +13,12 @@ from bbopt_server.studies.commands import Ask, Call
 from bbopt_server.studies.idempotency import store_answer
 from bbopt_server.studies.leasing import LeaseTerms, take
 from bbopt_server.studies.ledger import Ledger
-from bbopt_server.studies.records import AskedBytes, asked_to_bytes, trial_labels_to_bytes
+from bbopt_server.studies.records import (
+    AskedBytes,
+    asked_to_bytes,
+    begun_at,
+    trial_labels_to_bytes,
+)
 from bbopt_server.studies.room import Room
 
 RETRY_AFTER_S = 1.0
@@ -48,8 +53,10 @@ class MustWait:
 class Points:
     """Points for the trials of one ``Asked`` event."""
 
-    suggestions: Sequence[Suggestion]
-    state: StrategyState | None
+    suggestions: Sequence[bytes]
+    """As ``suggestion_to_bytes`` writes them."""
+    state: bytes | None
+    """The strategy's, serialised."""
     revision: int
     """Last event that they have seen."""
     asked: AskedBytes | None = None
@@ -59,13 +66,10 @@ class Points:
 def written_down(points: Points, row: StudyRow, spec: StudySpec) -> Points:
     """Return points, at least one, with the event that they make as the study's next trials."""
     begins = initial_stage(spec.problem, spec.strategy)
-    trials = tuple(
-        NewTrial(
-            number, suggestion.parameters, suggestion.provenance, suggestion.stage or begins
-        )
-        for number, suggestion in enumerate(points.suggestions, start=row.n_trials + 1)
-    )
-    return replace(points, asked=asked_to_bytes(Asked(trials, points.state)))
+    trials = points.suggestions
+    if begins is not None:
+        trials = [begun_at(each, begins) for each in trials]
+    return replace(points, asked=asked_to_bytes(row.n_trials + 1, trials, points.state))
 
 
 def _create(ledger: Ledger, points: Points) -> list[TrialRow]:

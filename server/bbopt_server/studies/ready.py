@@ -296,9 +296,9 @@ class ReadyQueue:
         study = self._studies.get(row.key)
         if study is None or study.ahead is not ahead or row.key in self._asking:
             return
-        if len(found.suggestions) != n_new:  # The strategy waits for something.
+        if len(found.points) != n_new:  # The strategy waits for something.
             return
-        points = Points(found.suggestions, found.state, found.revision)
+        points = Points(found.points, found.state_bytes, found.revision)
         points = written_down(points, row, self.outside.specs.spec_of(row))
         ahead.name = StudyName(row.project, row.study_id)
         self._filled[ahead.name] = Filled(row.key, points)

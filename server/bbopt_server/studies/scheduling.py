@@ -197,7 +197,7 @@ class Scheduler:
     ) -> "list[Answered | MustWait | BboptError] | Stale":
         points = Points((), None, row.revision)
         if suggestions is not None:
-            points = Points(suggestions.suggestions, suggestions.state, suggestions.revision)
+            points = Points(suggestions.points, suggestions.state_bytes, suggestions.revision)
         spec = self._outside.specs.spec_of(row)
         # Who left since the job began gets nothing; the others are answered in order.
         batch[:] = [each for each in batch if each.is_open]

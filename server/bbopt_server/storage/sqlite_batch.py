@@ -223,33 +223,20 @@ class Batches:
             if job.future.cancelled():  # Nobody waits, and nothing was done yet.
                 continue
             batch.ran.append(job)
-            if len(batch.ran) == 1:
-                self._run_first(job)
-            else:
-                self._run_in_savepoint(job)
+            self._run_work(job, is_first=len(batch.ran) == 1)
             if time.monotonic() > until:
                 break
 
-    def _run_first(self, job: Job) -> None:
-        """Run the first work of a transaction: to undo it is to begin again."""
-        try:
-            job.result = job.work(self._writer)
-            reach("store.after_work")
-        except BaseException as error:
-            job.error = self._translated(error)
-            self._rows.clear()
-            if not self._connection.in_transaction:
-                raise sqlite3.OperationalError("the transaction was rolled back") from error
-            self._connection.execute("ROLLBACK")
-            self._connection.execute("BEGIN IMMEDIATE")
+    def _run_work(self, job: Job, *, is_first: bool) -> None:
+        """Run one work; what it raises undoes just this work.
 
-    def _run_in_savepoint(self, job: Job) -> None:
-        """Run one more work; what it raises undoes just this work.
+        The first one of a transaction needs no savepoint: to undo it is to begin again.
 
         Raises:
             sqlite3.Error: SQLite gave up the whole transaction.
         """
-        self._connection.execute("SAVEPOINT work")
+        if not is_first:
+            self._connection.execute("SAVEPOINT work")
         try:
             job.result = job.work(self._writer)
             reach("store.after_work")
@@ -258,8 +245,13 @@ class Batches:
             self._rows.clear()
             if not self._connection.in_transaction:
                 raise sqlite3.OperationalError("the transaction was rolled back") from error
-            self._connection.execute("ROLLBACK TO work")
-        self._connection.execute("RELEASE work")
+            if is_first:
+                self._connection.execute("ROLLBACK")
+                self._connection.execute("BEGIN IMMEDIATE")
+            else:
+                self._connection.execute("ROLLBACK TO work")
+        if not is_first:
+            self._connection.execute("RELEASE work")
 
     def _fail(self, batch: Batch, error: BaseException) -> None:
         """Undo a batch whose commit failed: nobody in it is acknowledged."""

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -30,11 +30,11 @@ class Server:
     """From the start of the process to the line that says where it listens."""
     lags: Path
     """Where the probe of a probed server writes."""
+    stub: "service_grpc.OptimizationServiceAsyncStub" = field(init=False)
+    """What calls the server; made once, as a worker does."""
 
-    @property
-    def stub(self) -> "service_grpc.OptimizationServiceAsyncStub":
-        """What calls the server."""
-        return service_grpc.OptimizationServiceStub(self.channel)
+    def __post_init__(self) -> None:
+        self.stub = service_grpc.OptimizationServiceStub(self.channel)
 
     async def until_compute_is_ready(self) -> float:
         """Return the seconds since the start at which asks are answered by strategies."""

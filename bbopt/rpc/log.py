@@ -39,6 +39,7 @@ from bbopt.trial import (
     Requeued,
     StopRequested,
     StrategyState,
+    Suggestion,
     Told,
 )
 
@@ -137,8 +138,33 @@ def new_trial_to_message(trial: NewTrial) -> log_pb2.NewTrial:
     return message
 
 
+def suggestion_to_bytes(suggestion: Suggestion) -> bytes:
+    """Serialise a suggestion as the ``NewTrial`` that it becomes, but for the number."""
+    message = log_pb2.NewTrial()
+    _write_suggestion(message, suggestion)
+    return message.SerializeToString(deterministic=True)
+
+
+def suggestion_from_bytes(data: bytes) -> Suggestion:
+    """Read what ``suggestion_to_bytes`` wrote.
+
+    Raises:
+        DataLossError: A value is empty.
+    """
+    message = log_pb2.NewTrial.FromString(data)
+    with _stored("suggestion"), within("parameters"):
+        parameters = parameters_from_message(message.parameters)
+    provenance = provenance_from_message(message.provenance)
+    stage = stage_from_message(message.stage) if message.HasField("stage") else None
+    return Suggestion(parameters, provenance, stage)
+
+
 def _write_new_trial(message: log_pb2.NewTrial, trial: NewTrial) -> None:
     message.number = trial.number
+    _write_suggestion(message, trial)
+
+
+def _write_suggestion(message: log_pb2.NewTrial, trial: NewTrial | Suggestion) -> None:
     write_parameters(message.parameters, trial.parameters)
     message.provenance.CopyFrom(provenance_to_message(trial.provenance))
     if trial.stage is not None:
@@ -185,6 +211,24 @@ def strategy_state_to_message(state: StrategyState) -> log_pb2.StrategyState:
     for name, array in state.arrays.items():
         message.arrays[name].CopyFrom(_array_to_message(name, array))
     return message
+
+
+def strategy_state_to_bytes(state: StrategyState) -> bytes:
+    """Serialise the state of a strategy.
+
+    Raises:
+        TypeError: As for ``strategy_state_to_message``.
+    """
+    return strategy_state_to_message(state).SerializeToString(deterministic=True)
+
+
+def strategy_state_from_bytes(data: bytes) -> StrategyState:
+    """Read the state of a strategy.
+
+    Raises:
+        DataLossError: As for ``strategy_state_from_message``.
+    """
+    return strategy_state_from_message(log_pb2.StrategyState.FromString(data))
 
 
 def strategy_state_from_message(message: log_pb2.StrategyState) -> StrategyState:

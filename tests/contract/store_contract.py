@@ -5,7 +5,6 @@ A backend gives ``make_store``.
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -45,7 +44,7 @@ def study_row(study_id: str = "s", **changes: object) -> StudyRow:
         updated_at=1.5,
         etag="e0",
     )
-    return replace(row, **changes)  # type: ignore[arg-type]
+    return row._replace(**changes)  # type: ignore[arg-type]
 
 
 def trial_row(study_key: int, number: int, **changes: object) -> TrialRow:
@@ -69,17 +68,17 @@ def trial_row(study_key: int, number: int, **changes: object) -> TrialRow:
         started_at=None,
         ended_at=None,
     )
-    return replace(row, **changes)  # type: ignore[arg-type]
+    return row._replace(**changes)  # type: ignore[arg-type]
 
 
 def event_row(study_key: int, revision: int, **changes: object) -> EventRow:
     row = EventRow(study_key, revision, "told", None, b"payload", 3.5)
-    return replace(row, **changes)  # type: ignore[arg-type]
+    return row._replace(**changes)  # type: ignore[arg-type]
 
 
 def response_row(request_id: str, **changes: object) -> ResponseRow:
     row = ResponseRow("default", "AskTrials", request_id, b"hash", b"answer", 4.5)
-    return replace(row, **changes)  # type: ignore[arg-type]
+    return row._replace(**changes)  # type: ignore[arg-type]
 
 
 class Driven:
@@ -137,7 +136,7 @@ class StoreContract:
         )
         inserted = store.transact(lambda t: t.insert_study(row))
         assert inserted.key > 0
-        assert inserted == replace(row, key=inserted.key)
+        assert inserted == row._replace(key=inserted.key)
         assert store.read(lambda t: t.study("default", "s")) == inserted
         assert store.read(lambda t: t.study_by_key(inserted.key)) == inserted
 
@@ -163,26 +162,25 @@ class StoreContract:
 
     def test_a_deleted_study_frees_its_name_and_keeps_its_rows(self, store: Driven) -> None:
         old = store.add_study()
-        store.transact(lambda t: t.update_study(replace(old, state="DELETED")))
+        store.transact(lambda t: t.update_study(old._replace(state="DELETED")))
         assert store.read(lambda t: t.study("default", "s")) is None
         new = store.add_study(uid="new")
         assert new.key != old.key
         assert store.read(lambda t: t.study("default", "s")) == new
-        assert store.read(lambda t: t.study_by_key(old.key)) == replace(old, state="DELETED")
+        assert store.read(lambda t: t.study_by_key(old.key)) == old._replace(state="DELETED")
 
     def test_a_deleted_study_comes_back_only_if_its_name_is_free(self, store: Driven) -> None:
         old = store.add_study()
-        store.transact(lambda t: t.update_study(replace(old, state="DELETED")))
+        store.transact(lambda t: t.update_study(old._replace(state="DELETED")))
         store.transact(lambda t: t.update_study(old))
         assert store.read(lambda t: t.study("default", "s")) == old
-        store.transact(lambda t: t.update_study(replace(old, state="DELETED")))
+        store.transact(lambda t: t.update_study(old._replace(state="DELETED")))
         store.add_study(uid="new")
         with pytest.raises(KeyError):
             store.transact(lambda t: t.update_study(old))
 
     def test_a_study_is_replaced_as_a_whole(self, store: Driven) -> None:
-        row = replace(
-            store.add_study(),
+        row = store.add_study()._replace(
             display_name="d",
             spec=b"2",
             state="PAUSED",
@@ -201,7 +199,7 @@ class StoreContract:
     @pytest.mark.parametrize("change", [{"key": 99}, {"uid": "x"}, {"study_id": "x"}])
     def test_a_study_keeps_its_identity(self, store: Driven, change: dict[str, object]) -> None:
         row = store.add_study()
-        other = replace(row, **change)  # type: ignore[arg-type]
+        other = row._replace(**change)  # type: ignore[arg-type]
         with pytest.raises(KeyError):
             store.transact(lambda t: t.update_study(other))
         assert store.read(lambda t: t.all_studies()) == [row]
@@ -209,7 +207,7 @@ class StoreContract:
     def test_studies_are_listed_by_project_in_pages(self, store: Driven) -> None:
         rows = [store.add_study(f"s{each}") for each in range(5)]
         store.add_study("s0", project="other", uid="o")
-        gone = replace(rows[1], state="DELETED")
+        gone = rows[1]._replace(state="DELETED")
         store.transact(lambda t: t.update_study(gone))
         first = store.read(lambda t: t.studies("default", limit=2))
         assert first == [rows[0], rows[2]]
@@ -221,7 +219,7 @@ class StoreContract:
 
     def test_all_studies_span_projects_without_deleted_ones(self, store: Driven) -> None:
         rows = [store.add_study("s", project=name, uid=name) for name in "dabc"]
-        store.transact(lambda t: t.update_study(replace(rows[1], state="DELETED")))
+        store.transact(lambda t: t.update_study(rows[1]._replace(state="DELETED")))
         first = store.read(lambda t: t.all_studies(limit=2))
         assert first == [rows[0], rows[2]]
         assert store.read(lambda t: t.all_studies(after_key=first[-1].key)) == [rows[3]]
@@ -450,7 +448,7 @@ class StoreContract:
 
         def work(t: Transaction) -> None:
             other = t.insert_study(study_row("other"))
-            t.update_study(replace(study, state="DELETED", revision=99))
+            t.update_study(study._replace(state="DELETED", revision=99))
             t.insert_study(study_row(uid="third"))
             t.insert_trial(trial_row(other.key, 1))
             t.update_trial(trial_row(study.key, 1, state="FAILED"))
@@ -509,7 +507,7 @@ class StoreContract:
         def next_number(t: Transaction) -> int:
             study = t.study_by_key(key)
             assert study is not None
-            t.update_study(replace(study, n_trials=study.n_trials + 1))
+            t.update_study(study._replace(n_trials=study.n_trials + 1))
             t.insert_trial(trial_row(key, study.n_trials + 1))
             return study.n_trials + 1
 

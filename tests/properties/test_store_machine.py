@@ -13,7 +13,6 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -72,7 +71,7 @@ class Model:
         }
 
     def insert_study(self, row: StudyRow) -> StudyRow:
-        row = replace(row, key=len(self.rows["study"]) + 1)
+        row = row._replace(key=len(self.rows["study"]) + 1)
         if any(each.uid == row.uid for each in self.rows["study"].values()):
             raise KeyError
         self._check_name(row)
@@ -144,7 +143,7 @@ def changed_study(key: int, state: str, revision: int) -> Step:
 
     def step(target: Target) -> None:
         row = target.study_by_key(key) or study_row(key=key)
-        target.update_study(replace(row, state=state, revision=revision))
+        target.update_study(row._replace(state=state, revision=revision))
 
     return step
 

@@ -8,7 +8,6 @@ part of the public API and never stored: both ends are always the same build.
 import bbopt.rpc.v1.insight_service_pb2
 import bbopt.rpc.v1.log_pb2
 import bbopt.rpc.v1.study_pb2
-import bbopt.rpc.v1.trial_pb2
 import builtins
 import collections.abc
 import google.protobuf.descriptor
@@ -138,49 +137,6 @@ class ComputeReply(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     @typing.final
-    class Suggestion(google.protobuf.message.Message):
-        """A computed point."""
-
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-        @typing.final
-        class ParametersEntry(google.protobuf.message.Message):
-            DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-            KEY_FIELD_NUMBER: builtins.int
-            VALUE_FIELD_NUMBER: builtins.int
-            key: builtins.str
-            @property
-            def value(self) -> bbopt.rpc.v1.study_pb2.ParamValue: ...
-            def __init__(
-                self,
-                *,
-                key: builtins.str = ...,
-                value: bbopt.rpc.v1.study_pb2.ParamValue | None = ...,
-            ) -> None: ...
-            def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
-            def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
-
-        PARAMETERS_FIELD_NUMBER: builtins.int
-        PROVENANCE_FIELD_NUMBER: builtins.int
-        STAGE_FIELD_NUMBER: builtins.int
-        @property
-        def parameters(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, bbopt.rpc.v1.study_pb2.ParamValue]: ...
-        @property
-        def provenance(self) -> bbopt.rpc.v1.trial_pb2.Provenance: ...
-        @property
-        def stage(self) -> bbopt.rpc.v1.trial_pb2.Stage: ...
-        def __init__(
-            self,
-            *,
-            parameters: collections.abc.Mapping[builtins.str, bbopt.rpc.v1.study_pb2.ParamValue] | None = ...,
-            provenance: bbopt.rpc.v1.trial_pb2.Provenance | None = ...,
-            stage: bbopt.rpc.v1.trial_pb2.Stage | None = ...,
-        ) -> None: ...
-        def HasField(self, field_name: typing.Literal["provenance", b"provenance", "stage", b"stage"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["parameters", b"parameters", "provenance", b"provenance", "stage", b"stage"]) -> None: ...
-
-    @typing.final
     class Suggestions(google.protobuf.message.Message):
         """Points for an ask. Fewer than asked: the strategy waits for results, or the space is
         exhausted.
@@ -188,23 +144,26 @@ class ComputeReply(google.protobuf.message.Message):
 
         DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-        SUGGESTIONS_FIELD_NUMBER: builtins.int
-        STATE_FIELD_NUMBER: builtins.int
         SPACE_EXHAUSTED_FIELD_NUMBER: builtins.int
+        POINTS_FIELD_NUMBER: builtins.int
+        STATE_FIELD_NUMBER: builtins.int
         space_exhausted: builtins.bool
+        state: builtins.bytes
+        """A StrategyState."""
         @property
-        def suggestions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComputeReply.Suggestion]: ...
-        @property
-        def state(self) -> bbopt.rpc.v1.log_pb2.StrategyState: ...
+        def points(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
+            """Each a NewTrial without its number."""
+
         def __init__(
             self,
             *,
-            suggestions: collections.abc.Iterable[Global___ComputeReply.Suggestion] | None = ...,
-            state: bbopt.rpc.v1.log_pb2.StrategyState | None = ...,
             space_exhausted: builtins.bool = ...,
+            points: collections.abc.Iterable[builtins.bytes] | None = ...,
+            state: builtins.bytes | None = ...,
         ) -> None: ...
-        def HasField(self, field_name: typing.Literal["state", b"state"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["space_exhausted", b"space_exhausted", "state", b"state", "suggestions", b"suggestions"]) -> None: ...
+        def HasField(self, field_name: typing.Literal["_state", b"_state", "state", b"state"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["_state", b"_state", "points", b"points", "space_exhausted", b"space_exhausted", "state", b"state"]) -> None: ...
+        def WhichOneof(self, oneof_group: typing.Literal["_state", b"_state"]) -> typing.Literal["state"] | None: ...
 
     @typing.final
     class NeedEvents(google.protobuf.message.Message):

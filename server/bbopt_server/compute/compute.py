@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from bbopt.rpc.log import strategy_state_from_bytes, suggestion_from_bytes
 from bbopt.rpc.v1 import insight_service_pb2, study_pb2
 from bbopt.trial import StrategyState, Suggestion
 
@@ -36,19 +37,30 @@ class StudyLog:
 class Suggestions:
     """Points for an ask, not committed yet."""
 
-    suggestions: tuple[Suggestion, ...]
-    """At most as many as asked for. Fewer: the strategy waits for results, or the space is
-    exhausted.
+    points: tuple[bytes, ...]
+    """Each as ``suggestion_to_bytes`` writes it: they go into the log as they are. At most as
+    many as asked for. Fewer: the strategy waits for results, or the space is exhausted.
     """
-    state: StrategyState | None
-    """The strategy's state once these are committed; belongs into the ``Asked`` event.
-    ``None``: the strategy did not move.
+    state_bytes: bytes | None
+    """The strategy's state once these are committed, serialised; belongs into the ``Asked``
+    event. ``None``: the strategy did not move.
     """
     space_exhausted: bool
     revision: int
     """Last event that was folded before computing."""
     elapsed_s: float
     """Time the computation took, without waiting for its turn."""
+
+    @property
+    def suggestions(self) -> tuple[Suggestion, ...]:
+        """The points, read."""
+        return tuple(map(suggestion_from_bytes, self.points))
+
+    @property
+    def state(self) -> StrategyState | None:
+        """The state, read."""
+        state = self.state_bytes
+        return None if state is None else strategy_state_from_bytes(state)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from bbopt.errors import BboptError, InternalError, InvalidError, PreconditionError
-from bbopt.rpc.log import strategy_state_to_message
-from bbopt.rpc.space import parameters_from_message, write_parameters
-from bbopt.rpc.trial import interval_to_message, provenance_to_message, stage_to_message
+from bbopt.rpc.log import strategy_state_to_bytes, suggestion_to_bytes
+from bbopt.rpc.space import parameters_from_message
+from bbopt.rpc.trial import interval_to_message
 from bbopt.rpc.v1 import compute_pb2, insight_service_pb2
 from bbopt_server.compute.failures import failure_of
 from bbopt_server.compute.hot import BehindError, FoldingOptimizer, HotStudies
@@ -105,17 +105,11 @@ def _suggest(
     suggested = optimizer.suggest(task.count, time_left_s=task.time_left_s or None)
     reach("compute.suggested")
     state = suggested.state
-    reply = Reply.Suggestions(
-        state=strategy_state_to_message(state) if state is not None else None,
+    return Reply.Suggestions(
+        points=map(suggestion_to_bytes, suggested.suggestions),
+        state=strategy_state_to_bytes(state) if state is not None else None,
         space_exhausted=suggested.space_exhausted,
     )
-    for suggestion in suggested.suggestions:
-        message = reply.suggestions.add()
-        write_parameters(message.parameters, suggestion.parameters)
-        message.provenance.CopyFrom(provenance_to_message(suggestion.provenance))
-        if suggestion.stage is not None:
-            message.stage.CopyFrom(stage_to_message(suggestion.stage))
-    return reply
 
 
 def _predict(

@@ -9,14 +9,14 @@ import socket
 import struct
 from collections.abc import Iterable
 
+from bbopt.rpc.splice import bytes_field
 from bbopt.rpc.v1 import compute_pb2
 
 MAX_FRAME_BYTES = 1 << 30
 """Protobuf itself ends at 2 GiB; a log of a million events stays below this."""
 
 _LENGTH = struct.Struct(">I")
-_EVENT_TAG = bytes([compute_pb2.ComputeRequest.EVENTS_FIELD_NUMBER << 3 | 2])
-"""Field number and wire type 2 (length-delimited)."""
+_EVENTS = compute_pb2.ComputeRequest.EVENTS_FIELD_NUMBER
 
 
 class FrameError(ValueError):
@@ -33,15 +33,11 @@ def frame(message: bytes) -> bytes:
 
 
 def with_events(request: compute_pb2.ComputeRequest, events: Iterable[bytes]) -> bytes:
-    """Serialise a request together with events that are serialised already.
-
-    Appending encoded fields to an encoded message sets them in the result: that saves the
+    """Serialise a request together with events that are serialised already: that saves the
     event loop parsing a whole log only to write it out again.
     """
-    parts = [request.SerializeToString()]
-    for event in events:
-        parts += (_EVENT_TAG, _varint(len(event)), event)
-    return b"".join(parts)
+    parts = (bytes_field(_EVENTS, event) for event in events)
+    return b"".join((request.SerializeToString(), *parts))
 
 
 async def read_frame(reader: asyncio.StreamReader) -> bytes | None:
@@ -88,12 +84,3 @@ def _checked(n_bytes: int) -> int:
     if n_bytes > MAX_FRAME_BYTES:
         raise FrameError(f"a frame of {n_bytes} bytes is over the {MAX_FRAME_BYTES} allowed")
     return n_bytes
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)

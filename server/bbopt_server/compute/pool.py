@@ -6,11 +6,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from bbopt.rpc.log import strategy_state_from_message
-from bbopt.rpc.space import parameters_from_message
-from bbopt.rpc.trial import provenance_from_message, stage_from_message
 from bbopt.rpc.v1 import compute_pb2, insight_service_pb2
-from bbopt.trial import Suggestion
 from bbopt_server.compute.compute import Recommendation, StudyLog, Suggestions
 from bbopt_server.compute.connection import Connection
 from bbopt_server.compute.errors import ComputeFailedError
@@ -112,15 +108,8 @@ class ComputePool:
         )
         found = reply.suggestions
         return Suggestions(
-            tuple(
-                Suggestion(
-                    parameters_from_message(each.parameters),
-                    provenance_from_message(each.provenance),
-                    stage_from_message(each.stage) if each.HasField("stage") else None,
-                )
-                for each in found.suggestions
-            ),
-            strategy_state_from_message(found.state) if found.HasField("state") else None,
+            tuple(found.points),
+            found.state if found.HasField("state") else None,
             found.space_exhausted,
             reply.revision,
             reply.elapsed_s,

@@ -4,7 +4,6 @@ import threading
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -101,7 +100,7 @@ class MemoryTransaction:
         tables = self._tables
         if tables.uids.get((row.uid,)) is not None:
             raise KeyError(f"taken: the uid {row.uid}")
-        row = replace(row, key=tables.n_studies + 1)
+        row = row._replace(key=tables.n_studies + 1)
         self._claim_name(row)
         self._put(tables.studies, (row.key,), row)
         self._put(tables.uids, (row.uid,), row.key)

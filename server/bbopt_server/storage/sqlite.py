@@ -3,7 +3,8 @@
 Handing a work to a thread costs more than the work, so short ones run on the loop that they
 come from; only what waits for the disk or takes long goes to the thread. The connection is with
 one of the two at a time. Works that come while a commit is on its way share the next one
-(group commit), so throughput grows with load and a lone caller pays one sync. Callers hear of
+(group commit), so throughput grows with load and a lone caller pays one sync. Where the disk
+has shown to be quick, a lone caller's commit does not go to the thread either. Callers hear of
 success only after the commit. Reads run between two commits, so they never see what could
 still be lost.
 """
@@ -37,7 +38,11 @@ class SqliteStore:
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, *, path: str, on_point: Callable[[str], None]
+        self,
+        connection: sqlite3.Connection,
+        *,
+        path: str,
+        on_point: Callable[[str], None] | None = None,
     ) -> None:
         self._batches = Batches(connection, path=path, on_point=on_point)
         self._reads: list[Job] = []
@@ -52,13 +57,14 @@ class SqliteStore:
         self._thread.start()
 
     @classmethod
-    def open(cls, path: str, *, on_point: Callable[[str], None] = lambda _: None) -> Self:
+    def open(cls, path: str, *, on_point: Callable[[str], None] | None = None) -> Self:
         """Open or create a database file, check it and bring its schema up to date.
 
         Args:
             path: The file; its folder must exist.
             on_point: For tests of faults: called on the store's thread with
                 ``before_commit`` and ``after_commit``; raising counts as a failed commit.
+                With it every commit is the thread's.
 
         Raises:
             UnavailableError: Another server has the file, or it cannot be opened durably.
@@ -91,6 +97,8 @@ class SqliteStore:
 
     async def read(self, work: Callable[[Transaction], T], *, is_long: bool = False) -> T:
         """See ``Store``."""
+        if not (is_long or self._is_away or self._is_closing):
+            return self._batches.read_now(work)
         job = self._submit(work, None, is_write=False, is_long=is_long)
         result: T = await job.future
         return result
@@ -138,6 +146,8 @@ class SqliteStore:
         batch = Batch([job for job in reads if job.is_long], self._next_writes())
         if batch.writes and not batch.reads:
             self._batches.run_short(batch, limit_s=TURN_S)
+            if not self._writes and self._batches.may_commit_here(batch):
+                self._batches.commit_here(batch)
         if batch.is_over:
             self._end(batch)
         else:

@@ -1,4 +1,4 @@
-"""Works on one connection: each in a savepoint of its own, many in one commit.
+"""Works on one connection: each undone by itself when it fails, many in one commit.
 
 Runs on whichever thread has the connection; which one that is, ``SqliteStore`` decides.
 """
@@ -10,15 +10,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from bbopt.errors import DataLossError, UnavailableError
 from bbopt_server.crash_points import reach
-from bbopt_server.storage.sqlite_transaction import SqliteTransaction
+from bbopt_server.storage.sqlite_connection import AUTOCHECKPOINT_PAGES
+from bbopt_server.storage.sqlite_transaction import SqliteTransaction, StudyRows
 from bbopt_server.storage.store import Transaction
+
+T = TypeVar("T")
 
 TURN_S = 0.002
 """How long works run without a break: at most on a loop, at least on a thread."""
+_QUICK_S = 0.001
+"""A loop may wait so long for a commit: the way to a thread and back takes a third of it."""
+_N_QUICK = 8
+"""Commits in a row that were quick before the next one is expected to be."""
+_N_HERE = 32
+"""Commits in a row without one on the thread, which checkpoints."""
 _log = logging.getLogger(__name__)
 
 
@@ -71,25 +80,43 @@ class Batches:
     """Does the works of batches on a connection. Never raises for what a work does."""
 
     def __init__(
-        self, connection: sqlite3.Connection, *, path: str, on_point: Callable[[str], None]
+        self,
+        connection: sqlite3.Connection,
+        *,
+        path: str,
+        on_point: Callable[[str], None] | None,
     ) -> None:
         self._path = path
         self._connection = connection
         self._on_point = on_point
-        self._reader = SqliteTransaction(connection, is_writable=False)
-        self._writer = SqliteTransaction(connection, is_writable=True)
+        self._rows = StudyRows()
+        self._reader = SqliteTransaction(connection, self._rows, is_writable=False)
+        self._writer = SqliteTransaction(connection, self._rows, is_writable=True)
         self._last_commit_s = 0.0
+        self._n_quick = 0
+        self._n_here = 0
+        self._checkpoints = True
         self.failure: str | None = None
         """Why no more work is taken."""
+
+    def read_now(self, work: Callable[[Transaction], T]) -> T:
+        """Run one read; no transaction may be open."""
+        try:
+            self._refuse_if_failed()
+            return work(self._reader)
+        except BaseException as error:
+            translated = self._translated(error)
+            if translated is error:
+                raise
+            raise translated from error
 
     def read(self, jobs: Sequence[Job]) -> None:
         """Run reads; no transaction may be open."""
         for job in jobs:
             try:
-                self._refuse_if_failed()
-                job.result = job.work(self._reader)
-            except BaseException as error:
-                job.error = self._translated(error)
+                job.result = self.read_now(job.work)
+            except Exception as error:
+                job.error = error
 
     def run_short(self, batch: Batch, *, limit_s: float) -> None:
         """Begin the transaction and run its works until one is long or the time is up."""
@@ -113,16 +140,52 @@ class Batches:
             if not batch.is_open:
                 self._begin(batch)
             self._run(batch, time.monotonic() + max(TURN_S, self._last_commit_s))
-            begin = time.monotonic()
-            self._on_point("before_commit")
-            reach("store.before_commit")
-            self._connection.execute("COMMIT")
-            batch.is_open = False
-            self._last_commit_s = time.monotonic() - begin
-            self._on_point("after_commit")
-            reach("store.after_commit")
+            self._n_here = 0
+            self._checkpoint_at_commits(is_on=True)
+            self._commit(batch)
         except BaseException as error:
             self._fail(batch, error)
+
+    def may_commit_here(self, batch: Batch) -> bool:
+        """Say whether a loop may wait for the commit of a batch: for one caller's, on a disk
+        that has been quick, and not for a checkpoint.
+        """
+        return (
+            len(batch.ran) == 1
+            and not batch.writes
+            and batch.is_open
+            and self._n_quick >= _N_QUICK
+            and self._n_here < _N_HERE
+            and self._on_point is None
+        )
+
+    def commit_here(self, batch: Batch) -> None:
+        """Commit what has run, on a loop."""
+        try:
+            self._n_here += 1
+            self._checkpoint_at_commits(is_on=False)
+            self._commit(batch)
+        except BaseException as error:
+            self._fail(batch, error)
+
+    def _commit(self, batch: Batch) -> None:
+        begin = time.monotonic()
+        if self._on_point is not None:
+            self._on_point("before_commit")
+        reach("store.before_commit")
+        self._connection.execute("COMMIT")
+        batch.is_open = False
+        self._last_commit_s = time.monotonic() - begin
+        self._n_quick = self._n_quick + 1 if self._last_commit_s < _QUICK_S else 0
+        if self._on_point is not None:
+            self._on_point("after_commit")
+        reach("store.after_commit")
+
+    def _checkpoint_at_commits(self, *, is_on: bool) -> None:
+        if is_on is not self._checkpoints:
+            n_pages = AUTOCHECKPOINT_PAGES if is_on else 0
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {n_pages}")
+            self._checkpoints = is_on
 
     def stop(self, failure: str) -> None:
         """Take no more work."""
@@ -160,30 +223,40 @@ class Batches:
             if job.future.cancelled():  # Nobody waits, and nothing was done yet.
                 continue
             batch.ran.append(job)
-            self._run_in_savepoint(job)
+            self._run_work(job, is_first=len(batch.ran) == 1)
             if time.monotonic() > until:
                 break
 
-    def _run_in_savepoint(self, job: Job) -> None:
+    def _run_work(self, job: Job, *, is_first: bool) -> None:
         """Run one work; what it raises undoes just this work.
+
+        The first one of a transaction needs no savepoint: to undo it is to begin again.
 
         Raises:
             sqlite3.Error: SQLite gave up the whole transaction.
         """
-        self._connection.execute("SAVEPOINT work")
+        if not is_first:
+            self._connection.execute("SAVEPOINT work")
         try:
             job.result = job.work(self._writer)
             reach("store.after_work")
         except BaseException as error:
             job.error = self._translated(error)
+            self._rows.clear()
             if not self._connection.in_transaction:
                 raise sqlite3.OperationalError("the transaction was rolled back") from error
-            self._connection.execute("ROLLBACK TO work")
-        self._connection.execute("RELEASE work")
+            if is_first:
+                self._connection.execute("ROLLBACK")
+                self._connection.execute("BEGIN IMMEDIATE")
+            else:
+                self._connection.execute("ROLLBACK TO work")
+        if not is_first:
+            self._connection.execute("RELEASE work")
 
     def _fail(self, batch: Batch, error: BaseException) -> None:
         """Undo a batch whose commit failed: nobody in it is acknowledged."""
         _log.error("%s: a commit failed: %s", self._path, error)
+        self._rows.clear()
         failure = self._translated(error)
         if not isinstance(failure, UnavailableError):
             failure = UnavailableError(f"the store could not commit: {error}")

@@ -20,6 +20,9 @@ from bbopt_server.storage.schema import Migration, migrate
 APPLICATION_ID = int.from_bytes(b"bbop", "big")
 """Tells a database of ours from any other SQLite file."""
 
+AUTOCHECKPOINT_PAGES = 1000
+"""So many pages in the log have a commit write them back into the file."""
+
 _CHECK_LIMIT_S = 10.0
 _CHECK_PERIOD = 100_000  # Virtual machine instructions between two looks at the clock.
 _SYNCHRONOUS_FULL = 2
@@ -98,7 +101,7 @@ def _set_up(connection: sqlite3.Connection, path: str) -> None:
         "cell_size_check = ON",
         "trusted_schema = OFF",
         "mmap_size = 0",
-        "wal_autocheckpoint = 1000",
+        f"wal_autocheckpoint = {AUTOCHECKPOINT_PAGES}",
         "journal_size_limit = 67108864",
         "temp_store = MEMORY",
         "cache_size = -16384",

@@ -2,8 +2,7 @@
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
-from operator import attrgetter
+from functools import cache
 from typing import Any
 
 from bbopt_server.storage.store import (
@@ -24,6 +23,10 @@ UPDATE study SET display_name = ?5, spec = ?6, state = ?7, state_reason = ?8, la
   n_trials = ?10, revision = ?11, cost_spent = ?12, created_at = ?13, updated_at = ?14,
   etag = ?15
 WHERE key = ?1 AND uid = ?2 AND project = ?3 AND study_id = ?4"""
+
+_ADVANCE_STUDY = """
+UPDATE study SET n_trials = ?2, revision = ?3, cost_spent = ?4, updated_at = ?5
+WHERE key = ?1"""
 
 _SELECT_STUDY = """
 SELECT key, uid, project, study_id, display_name, spec, state, state_reason, labels,
@@ -78,14 +81,7 @@ DELETE FROM response WHERE rowid IN (
   SELECT rowid FROM response WHERE at < ?
   ORDER BY at, project, method, request_id LIMIT ?)"""
 
-_TRIAL_FIELDS = tuple(each.name for each in fields(TrialRow))
-_LATE, _FEASIBLE = _TRIAL_FIELDS.index("late"), _TRIAL_FIELDS.index("feasible")
-
-_study_values = attrgetter(*(each.name for each in fields(StudyRow)))
-_trial_values = attrgetter(*_TRIAL_FIELDS)
-_event_values = attrgetter(*(each.name for each in fields(EventRow)))
-_measurement_values = attrgetter(*(each.name for each in fields(MeasurementRow)))
-_response_values = attrgetter(*(each.name for each in fields(ResponseRow)))
+_LATE, _FEASIBLE = TrialRow._fields.index("late"), TrialRow._fields.index("feasible")
 
 _TAKEN = (
     sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
@@ -94,37 +90,91 @@ _TAKEN = (
 )
 
 
+_MAX_STUDIES = 256
+
+
+class StudyRows:
+    """The rows of the studies used last, as they stand in the open transaction.
+
+    Nobody else may open the file, so a row that was read or written is the row until the
+    next change, or until something is undone: then ``clear`` is called. Deleted studies are
+    not kept.
+    """
+
+    def __init__(self) -> None:
+        self._by_key: dict[int, StudyRow] = {}
+        self._by_name: dict[tuple[str, str], StudyRow] = {}
+
+    def by_key(self, key: int) -> StudyRow | None:
+        """Return a study if it is known here."""
+        return self._by_key.get(key)
+
+    def by_name(self, project: str, study_id: str) -> StudyRow | None:
+        """Return a study if it is known here."""
+        return self._by_name.get((project, study_id))
+
+    def keep(self, row: StudyRow) -> StudyRow:
+        """Take over a row as it was read or written, and return it."""
+        name = (row.project, row.study_id)
+        if row.state == "DELETED":
+            self._by_key.pop(row.key, None)
+            if (known := self._by_name.get(name)) is not None and known.key == row.key:
+                del self._by_name[name]
+            return row
+        if len(self._by_key) >= _MAX_STUDIES and row.key not in self._by_key:
+            self.clear()
+        self._by_key[row.key] = self._by_name[name] = row
+        return row
+
+    def clear(self) -> None:
+        """Know nothing any more."""
+        self._by_key.clear()
+        self._by_name.clear()
+
+
 class SqliteTransaction:
     """``Transaction`` over an open connection; beginning and ending it is the store's."""
 
-    def __init__(self, connection: sqlite3.Connection, *, is_writable: bool) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, rows: StudyRows, *, is_writable: bool
+    ) -> None:
         self._connection = connection
+        self._rows = rows
         self._is_writable = is_writable
 
     # Studies
 
     def insert_study(self, row: StudyRow) -> StudyRow:
         """See ``Transaction``."""
-        cursor = self._write(_INSERT_STUDY, _study_values(row))
+        cursor = self._write(_INSERT_STUDY, row)
         key = cursor.lastrowid
         assert key is not None  # noqa: S101 - an INSERT that succeeded has a row id.
-        return replace(row, key=key)
+        return self._rows.keep(row._replace(key=key))
 
     def update_study(self, row: StudyRow) -> None:
         """See ``Transaction``."""
-        if self._write(_UPDATE_STUDY, _study_values(row)).rowcount == 0:
+        known = self._rows.by_key(row.key)
+        if known is not None and _is_advance(known, row):
+            values = (row.key, row.n_trials, row.revision, row.cost_spent, row.updated_at)
+            self._write(_ADVANCE_STUDY, values)
+        elif self._write(_UPDATE_STUDY, row).rowcount == 0:
             raise KeyError(f"no study {row.key} of this name and uid")
+        self._rows.keep(row)
 
     def study(self, project: str, study_id: str) -> StudyRow | None:
         """See ``Transaction``."""
+        if (known := self._rows.by_name(project, study_id)) is not None:
+            return known
         where = "WHERE project = ? AND study_id = ? AND state <> 'DELETED'"
         found = self._connection.execute(_SELECT_STUDY + where, (project, study_id)).fetchone()
-        return found and StudyRow(*found)
+        return found and self._rows.keep(StudyRow(*found))
 
     def study_by_key(self, key: int) -> StudyRow | None:
         """See ``Transaction``."""
+        if (known := self._rows.by_key(key)) is not None:
+            return known
         found = self._connection.execute(_SELECT_STUDY + "WHERE key = ?", (key,)).fetchone()
-        return found and StudyRow(*found)
+        return found and self._rows.keep(StudyRow(*found))
 
     def studies(
         self, project: str, *, after_key: int = 0, limit: int = 100, deleted: bool = False
@@ -147,11 +197,11 @@ class SqliteTransaction:
 
     def insert_trial(self, row: TrialRow) -> None:
         """See ``Transaction``."""
-        self._write(_INSERT_TRIAL, _trial_values(row))
+        self._write(_INSERT_TRIAL, row)
 
     def update_trial(self, row: TrialRow) -> None:
         """See ``Transaction``."""
-        if self._write(_UPDATE_TRIAL, _trial_values(row)).rowcount == 0:
+        if self._write(_UPDATE_TRIAL, row).rowcount == 0:
             raise KeyError(f"no trial {row.number} of study {row.study_key}")
 
     def trial(self, study_key: int, number: int) -> TrialRow | None:
@@ -180,17 +230,14 @@ class SqliteTransaction:
 
     def count_trials(self, study_key: int, *, states: Sequence[str] = ()) -> Mapping[str, int]:
         """See ``Transaction``."""
-        where = "WHERE study_key = ?"
-        if states:
-            where += " AND state IN (" + ", ".join("?" * len(states)) + ")"
-        query = f"SELECT state, count(*) FROM trial {where} GROUP BY state"  # noqa: S608
+        query = _count_trials(len(states))
         return dict(self._connection.execute(query, (study_key, *states)).fetchall())
 
     # Events and measurements
 
     def append_event(self, row: EventRow) -> None:
         """See ``Transaction``."""
-        self._write(_INSERT_EVENT, _event_values(row))
+        self._write(_INSERT_EVENT, row)
 
     def events(
         self, study_key: int, *, after_revision: int = 0, limit: int = 1000
@@ -201,7 +248,7 @@ class SqliteTransaction:
 
     def put_measurement(self, row: MeasurementRow) -> None:
         """See ``Transaction``."""
-        self._write(_PUT_MEASUREMENT, _measurement_values(row))
+        self._write(_PUT_MEASUREMENT, row)
 
     def measurements(self, study_key: int, trial: int) -> Sequence[MeasurementRow]:
         """See ``Transaction``."""
@@ -223,7 +270,7 @@ class SqliteTransaction:
 
     def put_response(self, row: ResponseRow) -> None:
         """See ``Transaction``."""
-        self._write(_INSERT_RESPONSE, _response_values(row))
+        self._write(_INSERT_RESPONSE, row)
 
     def drop_responses(self, *, before: float, limit: int) -> int:
         """See ``Transaction``."""
@@ -248,3 +295,22 @@ def _trial(values: tuple[Any, ...]) -> TrialRow:
     if columns[_FEASIBLE] is not None:
         columns[_FEASIBLE] = bool(columns[_FEASIBLE])
     return TrialRow(*columns)
+
+
+def _is_advance(known: StudyRow, row: StudyRow) -> bool:
+    """Say whether a study only went on: what its indexes and its readers go by is the same.
+
+    Writing all columns takes twice as long, and every ask and tell does it.
+    """
+    return known == row._replace(
+        n_trials=known.n_trials,
+        revision=known.revision,
+        cost_spent=known.cost_spent,
+        updated_at=known.updated_at,
+    )
+
+
+@cache
+def _count_trials(n_states: int) -> str:
+    states = f"AND state IN ({', '.join('?' * n_states)})" if n_states else ""
+    return f"SELECT state, count(*) FROM trial WHERE study_key = ? {states} GROUP BY state"  # noqa: S608

@@ -4,6 +4,7 @@ import asyncio
 from typing import TypeAlias
 
 from bbopt.errors import DeadlineError, InternalError, NumericalError, UnavailableError
+from bbopt.rpc.log import suggestion_to_bytes
 from bbopt_server.compute import Compute, ComputeFailedError, ComputeUnavailableError
 from bbopt_server.compute.connection import NotInstalledError
 from bbopt_server.crash_points import reach
@@ -44,6 +45,7 @@ class Answerer:
         self._outside = outside
         self._committer = committer
         self._bells = bells
+        self._ready = ready
         self._scheduler = Scheduler(
             store, compute, outside, commit=committer.commit, ready=ready
         )
@@ -66,7 +68,7 @@ class Answerer:
         if command.max_wait_s is not None:
             wait_until = min(give_up_at, now + command.max_wait_s)
         caller = CallerAsk(command, call)
-        outlook = await self._assess(caller)
+        outlook = await self._begin(caller)
         reach("ask.assessed")
         if isinstance(outlook, Answered):
             return outlook.response
@@ -83,9 +85,25 @@ class Answerer:
                     case MustWait():
                         outlook = await self._assess(caller)
 
-    async def _assess(self, caller: CallerAsk) -> asking.Outlook:
+    async def _begin(self, caller: CallerAsk) -> asking.Outlook:
+        """Answer an ask whose points are ready in one transaction; assess any other."""
+        filled = self._ready.filled(caller.ask.study, caller.ask.count)
+        if filled is None:
+            return await self._assess(caller)
+        self._refuse_if_draining()
+        return await self._committer.commit(
+            lambda tx, effects: asking.answer_at_once(
+                tx, caller, filled, self._outside, effects
+            ),
+            is_long=caller.ask.count > FEW,
+        )
+
+    def _refuse_if_draining(self) -> None:
         if self.is_draining:
             raise UnavailableError("the server is stopping", retry_after_s=2.0)
+
+    async def _assess(self, caller: CallerAsk) -> asking.Outlook:
+        self._refuse_if_draining()
         return await self._store.read(lambda tx: asking.assess(tx, caller, self._outside))
 
     async def _has_rung(self, bell: Bell, until: float) -> bool:
@@ -141,7 +159,7 @@ class Answerer:
             revision=row.revision,
             reason=reason,
         )
-        points = Points(suggestions, None, row.revision)
+        points = Points(tuple(map(suggestion_to_bytes, suggestions)), None, row.revision)
 
         def work(tx: Transaction, effects: Effects) -> Answered | MustWait | None:
             return asking.commit_fallback(

@@ -20,11 +20,12 @@ from bbopt_server.studies.handing_out import (
 from bbopt_server.studies.idempotency import stored_answer
 from bbopt_server.studies.ledger import OPEN, Effects, Ledger, find_study
 from bbopt_server.studies.outside import Outside
+from bbopt_server.studies.ready import Filled
 from bbopt_server.studies.records import (
     has_state,
     state_reason_code,
 )
-from bbopt_server.studies.room import check_limits, room_of
+from bbopt_server.studies.room import Room, check_limits, room_of
 
 MAX_COUNT = 256
 """Trials that one ask may want."""
@@ -37,8 +38,8 @@ class NeedsPoints:
     study: StudyRow
     n_new: int
     """Beside those that wait in the queue."""
-    n_room: int
-    """The most that may be created for all asks together."""
+    room: Room
+    """For all asks together."""
 
 
 Outlook: TypeAlias = Answered | NeedsPoints | MustWait
@@ -70,7 +71,28 @@ def assess(tx: Transaction, caller: CallerAsk, outside: Outside) -> Outlook:
     if n_waiting <= 0 and n_new <= 0:
         check_limits(row, room)
         return MustWait(row)
-    return NeedsPoints(row, n_new, room.n_new)
+    return NeedsPoints(row, n_new, room)
+
+
+def answer_at_once(
+    tx: Transaction, caller: CallerAsk, ready: Filled, outside: Outside, effects: Effects
+) -> Outlook:
+    """Answer an ask with points that are ready; where they do not fit, only ``assess`` it.
+
+    Raises:
+        BboptError: As for ``assess``.
+    """
+    outlook = assess(tx, caller, outside)
+    if not isinstance(outlook, NeedsPoints):
+        return outlook
+    points = ready.points_for(outlook.study, outlook.n_new)
+    if points is None:
+        return outlook
+    ledger = Ledger(tx, outlook.study, outside, effects)
+    answered = serve(ledger, caller, stock_of(ledger, outlook.room, points))
+    effects.answered_ready.append(ledger.row.key)
+    ledger.save()
+    return answered
 
 
 def closed_answer(row: StudyRow) -> AskAnswer:

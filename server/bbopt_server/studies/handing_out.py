@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from bbopt.specs import StudySpec
 from bbopt.stopping import initial_stage
-from bbopt.trial import Asked, NewTrial, Requeued, StrategyState, Suggestion
+from bbopt.trial import Requeued
 from bbopt_server.crash_points import reach
 from bbopt_server.storage.store import StudyRow, TrialRow
 from bbopt_server.studies.answers import AskAnswer, AskReason, TrialView
@@ -12,7 +13,12 @@ from bbopt_server.studies.commands import Ask, Call
 from bbopt_server.studies.idempotency import store_answer
 from bbopt_server.studies.leasing import LeaseTerms, take
 from bbopt_server.studies.ledger import Ledger
-from bbopt_server.studies.records import trial_labels_to_bytes
+from bbopt_server.studies.records import (
+    AskedBytes,
+    asked_to_bytes,
+    begun_at,
+    trial_labels_to_bytes,
+)
 from bbopt_server.studies.room import Room
 
 RETRY_AFTER_S = 1.0
@@ -47,29 +53,38 @@ class MustWait:
 class Points:
     """Points for the trials of one ``Asked`` event."""
 
-    suggestions: Sequence[Suggestion]
-    state: StrategyState | None
+    suggestions: Sequence[bytes]
+    """As ``suggestion_to_bytes`` writes them."""
+    state: bytes | None
+    """The strategy's, serialised."""
     revision: int
     """Last event that they have seen."""
+    asked: AskedBytes | None = None
+    """The event that they make after that one, where it was written down beforehand."""
+
+
+def written_down(points: Points, row: StudyRow, spec: StudySpec) -> Points:
+    """Return points, at least one, with the event that they make as the study's next trials."""
+    begins = initial_stage(spec.problem, spec.strategy)
+    trials = points.suggestions
+    if begins is not None:
+        trials = [begun_at(each, begins) for each in trials]
+    return replace(points, asked=asked_to_bytes(row.n_trials + 1, trials, points.state))
 
 
 def _create(ledger: Ledger, points: Points) -> list[TrialRow]:
     """Append the ``Asked`` event; return its trials, which nobody holds yet."""
-    first = ledger.row.n_trials + 1
-    begins = initial_stage(ledger.spec.problem, ledger.spec.strategy)
-    trials = tuple(
-        NewTrial(
-            number, suggestion.parameters, suggestion.provenance, suggestion.stage or begins
-        )
-        for number, suggestion in enumerate(points.suggestions, start=first)
-    )
-    if not trials:
+    if not points.suggestions:
         return []
-    ledger.row = replace(ledger.row, n_trials=trials[-1].number)
-    revision, points_as_bytes = ledger.append_asked(Asked(trials, points.state))
+    first, asked = ledger.row.n_trials + 1, points.asked
+    if asked is None or asked.first_number != first:
+        asked = written_down(points, ledger.row, ledger.spec).asked
+        assert asked is not None  # noqa: S101 - it was just written down.
+    ledger.row = ledger.row._replace(n_trials=ledger.row.n_trials + len(asked.trials))
+    revision = ledger.append_asked(asked)
     return [
-        new_row(ledger, trial.number, point, revision)
-        for trial, point in zip(trials, points_as_bytes, strict=True)
+        new_row(ledger, number, point, revision)
+        for number, point in enumerate(asked.trials, start=first)
     ]
 
 
@@ -150,8 +165,7 @@ def _take_queued(ledger: Ledger, stock: Stock, count: int, terms: LeaseTerms) ->
 
 def _take_fresh(ledger: Ledger, row: TrialRow, terms: LeaseTerms) -> TrialRow:
     """Hand out a trial of the ``Asked`` event that was just appended, which implies it."""
-    taken = replace(
-        row,
+    taken = row._replace(
         state="ACTIVE",
         worker=terms.worker,
         lease_token=ledger.outside.new_token(),
@@ -168,5 +182,5 @@ def leave_waiting(ledger: Ledger, row: TrialRow) -> None:
     """Queue a trial whose asker needs it no longer."""
     text = "nobody waits for it any more"
     revision = ledger.append(Requeued(row.number, text, row.attempt), row.number)
-    waiting = replace(row, state_message=text, revision=revision)
+    waiting = row._replace(state_message=text, revision=revision)
     ledger.tx.insert_trial(waiting)

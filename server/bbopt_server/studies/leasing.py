@@ -129,8 +129,7 @@ class LeaseTerms:
 def take(ledger: Ledger, row: TrialRow, terms: LeaseTerms) -> TrialRow:
     """Hand a queued trial to a worker."""
     revision = ledger.append(Leased(row.number, terms.worker, row.attempt), row.number)
-    taken = replace(
-        row,
+    taken = row._replace(
         state="ACTIVE",
         state_message="",
         worker=terms.worker,
@@ -252,7 +251,7 @@ def report(ledger: Ledger, command: Report) -> tuple[ReportAnswer, TrialRow]:
         if measurement.step is None:
             raise InvalidError.of("measurements", "every one needs a step")
         revision = ledger.append(Reported(row.number, measurement), row.number)
-        row = replace(row, revision=revision)
+        row = row._replace(revision=revision)
         payload = measurement_to_bytes(measurement)
         ledger.tx.put_measurement(
             MeasurementRow(ledger.row.key, row.number, measurement.step, payload)
@@ -280,7 +279,7 @@ def _judged(ledger: Ledger, row: TrialRow, reported: Iterable[Measurement]) -> T
 def order_to_stop(ledger: Ledger, row: TrialRow, reason: str) -> TrialRow:
     """Append the order for a trial that a worker holds; return its row, not written yet."""
     revision = ledger.append(StopRequested(row.number, reason), row.number)
-    return replace(row, state="STOPPING", state_message=reason, revision=revision)
+    return row._replace(state="STOPPING", state_message=reason, revision=revision)
 
 
 def checked_reports(problem: Problem, command: Report) -> list[Measurement]:

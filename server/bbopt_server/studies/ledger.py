@@ -1,17 +1,17 @@
 """The study that a transaction changes: events get revisions, the row is saved once."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from bbopt.errors import NotFoundError
 from bbopt.rpc.names import StudyName
 from bbopt.specs import StudySpec
-from bbopt.trial import Asked, Event
+from bbopt.trial import Event
 from bbopt_server.crash_points import reach
 from bbopt_server.storage.store import EventRow, StudyRow, Transaction, TrialRow
 from bbopt_server.studies.outside import Outside
 from bbopt_server.studies.records import (
+    AskedBytes,
     StudyChanged,
-    asked_to_bytes,
     event_to_bytes,
     outcome_from_bytes,
     state_reason_to_bytes,
@@ -50,6 +50,8 @@ class Effects:
     told: list[int] = field(default_factory=list)
     """Keys of studies that have new final results, one for each."""
     deleted: list[StudyRow] = field(default_factory=list)
+    answered_ready: list[int] = field(default_factory=list)
+    """Keys of studies of which an ask was answered with points of the ready queue."""
 
 
 def find_study(tx: Transaction, name: StudyName) -> StudyRow:
@@ -99,10 +101,9 @@ class Ledger:
         """Append an event to the log and return its revision."""
         return self._append(*event_to_bytes(event), trial)
 
-    def append_asked(self, event: Asked) -> tuple[int, list[bytes]]:
-        """Append an ``Asked`` event; return its revision and its trials' points as bytes."""
-        payload, points = asked_to_bytes(event)
-        return self._append("asked", payload, event.trials[0].number), points
+    def append_asked(self, asked: AskedBytes) -> int:
+        """Append an ``Asked`` event and return its revision."""
+        return self._append("asked", asked.payload, asked.first_number)
 
     def _append(self, kind: str, payload: bytes, trial: int | None) -> int:
         revision = self.row.revision + 1
@@ -117,7 +118,7 @@ class Ledger:
             )
         )
         reach("ledger.after_event")
-        self.row = replace(self.row, revision=revision)
+        self.row = self.row._replace(revision=revision)
         self.effects.changed.add(self.row.key)
         if kind == "told":
             self.effects.told.append(self.row.key)
@@ -131,13 +132,13 @@ class Ledger:
         measurement = getattr(outcome_from_bytes(trial.outcome), "measurement", None)
         if measurement is not None and cost.name in measurement.metrics:
             spent = sign * measurement.metrics[cost.name].value
-            self.row = replace(self.row, cost_spent=self.row.cost_spent + spent)
+            self.row = self.row._replace(cost_spent=self.row.cost_spent + spent)
 
     def change_state(self, state: str, code: str, message: str) -> None:
         """Move the study to another state and say so in the log."""
         reason = state_reason_to_bytes(code, message)
         etag = self.outside.new_uid()[:16]
-        self.row = replace(self.row, state=state, state_reason=reason, etag=etag)
+        self.row = self.row._replace(state=state, state_reason=reason, etag=etag)
         self.append(StudyChanged(state, reason))
         reach("study.changed")
 
@@ -171,6 +172,6 @@ class Ledger:
         """
         if self.row is self._written:
             return
-        self.row = self._written = replace(self.row, updated_at=self.at)
+        self.row = self._written = self.row._replace(updated_at=self.at)
         reach("ledger.before_save")
         self.tx.update_study(self.row)

@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from bbopt.errors import BboptError, ExhaustedError
+from bbopt.rpc.names import StudyName
 from bbopt_server.compute import Compute, Suggestions
 from bbopt_server.storage.store import Store, StudyRow, Transaction
+from bbopt_server.studies.handing_out import Points, written_down
 from bbopt_server.studies.ledger import Effects
 from bbopt_server.studies.log_reading import study_log
 from bbopt_server.studies.outside import Outside
@@ -49,6 +51,20 @@ class ReadyCounters:
     n_failed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """Points that wait for their ask."""
+
+    study_key: int
+    points: Points
+
+    def points_for(self, row: StudyRow, n_new: int) -> Points | None:
+        """Return the points if computing ``n_new`` now would give the same."""
+        points = self.points
+        is_same = (row.key, row.revision) == (self.study_key, points.revision)
+        return points if is_same and n_new == len(points.suggestions) else None
+
+
 @dataclass(slots=True, eq=False)
 class _Ahead:
     """Points for an ask that has not come yet, or their computation."""
@@ -59,6 +75,8 @@ class _Ahead:
     """Whether compute works on it, or has done so."""
     is_used: bool = False
     found: Suggestions | None = None
+    name: StudyName | None = None
+    """Of the study, where the points are among those that are filled."""
     task: "asyncio.Task[None] | None" = None
 
     def cancel(self) -> None:
@@ -92,6 +110,7 @@ class ReadyQueue:
     is_on: bool = True
     counters: ReadyCounters = field(default_factory=ReadyCounters)
     _studies: "OrderedDict[int, _Study]" = field(default_factory=OrderedDict)
+    _filled: dict[StudyName, Filled] = field(default_factory=dict)
     _asking: set[int] = field(default_factory=set)
     _tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
 
@@ -101,6 +120,7 @@ class ReadyQueue:
             _log.info("ready queue: %s", self.counters)
         self.is_on = False
         self._studies.clear()
+        self._filled.clear()
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -117,6 +137,12 @@ class ReadyQueue:
         finally:
             self._asking.discard(study_key)
 
+    def filled(self, name: StudyName, n_asked: int) -> Filled | None:
+        """Return the points that wait for an ask of this size, if its study has not changed."""
+        filled = self._filled.get(name)
+        study = None if filled is None else self._studies.get(filled.study_key)
+        return filled if study is not None and study.count == n_asked else None
+
     async def take(self, row: StudyRow, n_new: int, *, n_asked: int) -> Suggestions | None:
         """Return what computing ``n_new`` points now would give, if it is there or under way.
 
@@ -131,20 +157,26 @@ class ReadyQueue:
             return None
         study = self._studies.get(row.key)
         if study is not None:
-            study.count, study.asked_at = n_asked, self.outside.monotonic()
-            study.n_told = study.n_unused = 0
-            self._studies.move_to_end(row.key)
+            self._note_ask(row.key, study, n_asked)
             ahead = study.ahead
             if ahead is not None and ahead.has_begun and ahead.wanted == (row.revision, n_new):
                 if ahead.task is not None and not ahead.task.done():
                     await asyncio.wait([ahead.task])
                 if ahead.found is not None:
-                    ahead.is_used = True
-                    self.counters.n_hits += 1
+                    self._count_hit(ahead)
                     return ahead.found
             self._drop(row.key)
         self.counters.n_misses += 1
         return None
+
+    def _note_ask(self, study_key: int, study: _Study, n_asked: int) -> None:
+        study.count, study.asked_at = n_asked, self.outside.monotonic()
+        study.n_told = study.n_unused = 0
+        self._studies.move_to_end(study_key)
+
+    def _count_hit(self, ahead: _Ahead) -> None:
+        ahead.is_used = True
+        self.counters.n_hits += 1
 
     def learn(self, study_key: int, n_asked: int, *, took_s: float) -> None:
         """Remember that a study asks, and how long its points take to compute."""
@@ -164,9 +196,14 @@ class ReadyQueue:
         """Drop what has not seen a change; begin anew after a result. Returns at once."""
         if not self.is_on:
             return
+        for study_key in effects.answered_ready:
+            if (study := self._studies.get(study_key)) is not None and study.ahead is not None:
+                self._note_ask(study_key, study, study.count)
+                self._count_hit(study.ahead)
         for study_key in effects.changed:
             self._drop(study_key)
         for row in effects.deleted:
+            self._drop(row.key)
             self._studies.pop(row.key, None)
         for study_key, n in Counter(effects.told).items():
             if (study := self._studies.get(study_key)) is not None:
@@ -179,6 +216,8 @@ class ReadyQueue:
         if study is not None and study.ahead is not None:
             self.counters.n_dropped += not study.ahead.is_used
             study.ahead.cancel()
+            if study.ahead.name is not None:
+                self._filled.pop(study.ahead.name, None)
             study.ahead = None
 
     def _pays(self, study: _Study) -> bool:
@@ -242,4 +281,24 @@ class ReadyQueue:
         found = await self.compute.suggest(
             replace(log, events=events), n_new, time_left_s=None, is_ahead=True
         )
-        return found if found.revision == row.revision else None
+        if found.revision != row.revision:
+            return None
+        self._keep_filled(row, n_new, found, ahead)
+        return found
+
+    def _keep_filled(
+        self, row: StudyRow, n_new: int, found: Suggestions, ahead: _Ahead
+    ) -> None:
+        """Have points at hand for an ask that comes later, written down as far as they can be.
+
+        An ask that waits already takes them by the path of every ask.
+        """
+        study = self._studies.get(row.key)
+        if study is None or study.ahead is not ahead or row.key in self._asking:
+            return
+        if len(found.points) != n_new:  # The strategy waits for something.
+            return
+        points = Points(found.points, found.state_bytes, found.revision)
+        points = written_down(points, row, self.outside.specs.spec_of(row))
+        ahead.name = StudyName(row.project, row.study_id)
+        self._filled[ahead.name] = Filled(row.key, points)

@@ -1,17 +1,25 @@
 """The bytes of rows <-> the domain: the one place of the rules that knows serialisation."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bbopt.errors import DataLossError, InvalidError
 from bbopt.rpc.log import event_to_message, new_trial_to_message
+from bbopt.rpc.splice import bytes_field, int_field
 from bbopt.rpc.study import study_spec_from_message
-from bbopt.rpc.trial import measurement_to_message, outcome_from_message, outcome_to_message
+from bbopt.rpc.trial import (
+    measurement_to_message,
+    outcome_from_message,
+    outcome_to_message,
+    stage_to_message,
+)
 from bbopt.rpc.v1 import log_pb2, study_pb2, trial_pb2
 from bbopt.specs import StudySpec
-from bbopt.trial import Asked, Event, Measurement, NewTrial, Outcome
+from bbopt.trial import Event, Measurement, NewTrial, Outcome, Stage
 from bbopt_server.storage.store import StudyRow
+
+_ASKED = log_pb2.LogEvent.Asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +48,43 @@ def event_to_bytes(event: Event | StudyChanged) -> tuple[str, bytes]:
     return kind, message.SerializeToString(deterministic=True)
 
 
-def asked_to_bytes(event: Asked) -> tuple[bytes, list[bytes]]:
-    """Serialise an ``Asked`` event; return each of its trials by itself with it."""
-    message = event_to_message(event)
-    points = [each.SerializeToString(deterministic=True) for each in message.asked.trials]
-    return message.SerializeToString(deterministic=True), points
+@dataclass(frozen=True, slots=True)
+class AskedBytes:
+    """An ``Asked`` event, and each of its trials by itself."""
+
+    first_number: int
+    payload: bytes
+    trials: tuple[bytes, ...]
+
+
+def asked_to_bytes(
+    first_number: int, points: Sequence[bytes], state: bytes | None
+) -> AskedBytes:
+    """Serialise an ``Asked`` event of at least one trial.
+
+    Args:
+        first_number: Of the first trial; the others follow.
+        points: As ``suggestion_to_bytes`` writes them.
+        state: Serialised.
+    """
+    trials = tuple(
+        int_field(log_pb2.NewTrial.NUMBER_FIELD_NUMBER, number) + point
+        for number, point in enumerate(points, start=first_number)
+    )
+    asked = b"".join(bytes_field(_ASKED.TRIALS_FIELD_NUMBER, trial) for trial in trials)
+    if state is not None:
+        asked += bytes_field(_ASKED.STATE_FIELD_NUMBER, state)
+    payload = bytes_field(log_pb2.LogEvent.ASKED_FIELD_NUMBER, asked)
+    return AskedBytes(first_number, payload, trials)
+
+
+def begun_at(point: bytes, stage: Stage) -> bytes:
+    """Say how far the trial of a point goes, unless the strategy has said so."""
+    message = log_pb2.NewTrial.FromString(point)
+    if message.HasField("stage"):
+        return point
+    message.stage.CopyFrom(stage_to_message(stage))
+    return message.SerializeToString(deterministic=True)
 
 
 def has_state(asked: bytes) -> bool:

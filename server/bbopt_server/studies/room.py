@@ -13,6 +13,10 @@ MAX_TRIALS = 100_000
 """Trials of one study."""
 
 
+_SPENDING = (*OPEN, *UNCOUNTED)
+"""States of the trials that are not counted but subtracted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
     """How many trials a study has left to give."""
@@ -35,7 +39,8 @@ def room_of(tx: Transaction, row: StudyRow, spec: StudySpec) -> Room:
 
     Finished trials are many, so they are not counted but subtracted.
     """
-    counts = tx.count_trials(row.key, states=(*OPEN, *UNCOUNTED))
+    has_budget = spec.problem.budget.trials is not None
+    counts = tx.count_trials(row.key, states=_SPENDING if has_budget else OPEN)
     n_queued = counts.get("QUEUED", 0)
     n_held = sum(counts.get(state, 0) for state in HELD)
     n_open = n_queued + n_held

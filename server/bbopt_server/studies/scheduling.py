@@ -148,7 +148,7 @@ class Scheduler:
                 return
             # What the asks found out just now is good enough to begin with.
             latest = max((each.needs for each in still), key=lambda needs: needs.study.revision)
-            row, n_room = latest.study, latest.n_room
+            row, n_room = latest.study, latest.room.n_new
             if round_ > 0:
                 row, n_room = await self._look_again(study_key)
             n_new = min(sum(each.needs.n_new for each in still), MAX_COUNT, n_room)
@@ -197,7 +197,7 @@ class Scheduler:
     ) -> "list[Answered | MustWait | BboptError] | Stale":
         points = Points((), None, row.revision)
         if suggestions is not None:
-            points = Points(suggestions.suggestions, suggestions.state, suggestions.revision)
+            points = Points(suggestions.points, suggestions.state_bytes, suggestions.revision)
         spec = self._outside.specs.spec_of(row)
         # Who left since the job began gets nothing; the others are answered in order.
         batch[:] = [each for each in batch if each.is_open]

@@ -155,8 +155,7 @@ def requeue(ledger: Ledger, row: TrialRow, message: str, *, uses_attempt: bool) 
     """Put a trial back into the queue, under the same number and with the same point."""
     attempt = row.attempt + 1 if uses_attempt else row.attempt
     revision = ledger.append(Requeued(row.number, message, attempt), row.number)
-    queued = replace(
-        row,
+    queued = row._replace(
         state="QUEUED",
         state_message=message,
         attempt=attempt,
@@ -174,8 +173,7 @@ def finish(ledger: Ledger, row: TrialRow, outcome: Outcome, *, is_late: bool = F
     if row.outcome is not None:
         ledger.add_cost(row, sign=-1.0)  # Of a lost trial that is now found.
     revision = ledger.append(Told(row.number, outcome, is_late), row.number)
-    final = replace(
-        with_outcome(ledger.spec.problem, row, outcome),
+    final = with_outcome(ledger.spec.problem, row, outcome)._replace(
         lease_token="",
         lease_duration_s=0.0,
         late=is_late,
@@ -208,8 +206,7 @@ def with_outcome(problem: Problem, row: TrialRow, outcome: Outcome) -> TrialRow:
             state, message = "ABANDONED", text
         case _:
             assert_never(outcome)
-    return replace(
-        row,
+    return row._replace(
         state=state,
         state_message=message,
         outcome=outcome_to_bytes(outcome),
@@ -231,8 +228,7 @@ def amend(ledger: Ledger, command: AmendTrial) -> TrialRow:
     ledger.add_cost(row, sign=-1.0)
     event = Amended(row.number, outcome, command.reason)
     revision = ledger.append(event, row.number)
-    amended = replace(
-        with_outcome(ledger.spec.problem, row, outcome),
+    amended = with_outcome(ledger.spec.problem, row, outcome)._replace(
         amendments=row.amendments + 1,
         revision=revision,
     )

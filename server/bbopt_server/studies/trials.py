@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-from dataclasses import replace
 
 from bbopt.errors import InvalidError, PreconditionError, StudyNotActiveError
 from bbopt.problem import Problem
@@ -42,11 +41,10 @@ def create_trial(ledger: Ledger, command: CreateTrial) -> TrialRow:
     if outcome is not None:
         stage = full_stage(problem)
     trial = NewTrial(study.n_trials + 1, point, provenance, stage)
-    ledger.row = replace(study, n_trials=trial.number)
+    ledger.row = study._replace(n_trials=trial.number)
     revision = ledger.append(Enqueued(trial), trial.number)
-    row = replace(
-        new_row(ledger, trial.number, new_trial_to_bytes(trial), revision),
-        labels=trial_labels_to_bytes(command.labels),
+    row = new_row(ledger, trial.number, new_trial_to_bytes(trial), revision)._replace(
+        labels=trial_labels_to_bytes(command.labels)
     )
     ledger.tx.insert_trial(row)
     if outcome is not None:

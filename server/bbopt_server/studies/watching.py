@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 from bbopt.errors import DataLossError
 from bbopt.rpc.names import StudyName
@@ -87,7 +86,7 @@ def _as_it_became(study: StudyRow, event: EventRow) -> StudyRow:
     """Put the state of an event into the study's row, which may be in another by now."""
     changed = log_pb2.LogEvent.FromString(event.payload).study_changed
     state = study_pb2.Study.State.Name(changed.state).removeprefix("STATE_")
-    return replace(study, state=state, state_reason=changed.reason.SerializeToString())
+    return study._replace(state=state, state_reason=changed.reason.SerializeToString())
 
 
 def _changes(tx: Transaction, study: StudyRow, event: EventRow) -> Iterator[Change]:

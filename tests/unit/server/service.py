@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from bbopt.errors import BboptError, InvalidError
+from bbopt.rpc.log import strategy_state_to_bytes, suggestion_to_bytes
 from bbopt.rpc.study import study_spec_from_message
 from bbopt.rpc.v1 import insight_service_pb2 as insight_pb2
 from bbopt.rpc.v1 import optimization_service_pb2 as pb
@@ -107,10 +108,12 @@ class FakeCompute:
         rows = codec.sample(np.random.default_rng(len(self.jobs)), max(1, count))[:count]
         return Suggestions(
             tuple(
-                Suggestion(codec.decode(row), Provenance("fake", data_revision=revision))
+                suggestion_to_bytes(
+                    Suggestion(codec.decode(row), Provenance("fake", data_revision=revision))
+                )
                 for row in rows
             ),
-            StrategyState("fake", scalars={"n_jobs": len(self.jobs)}),
+            strategy_state_to_bytes(StrategyState("fake", scalars={"n_jobs": len(self.jobs)})),
             space_exhausted=self.n_left == 0,
             revision=revision,
             elapsed_s=self.elapsed_s,

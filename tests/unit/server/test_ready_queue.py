@@ -1,5 +1,7 @@
 """The next points are computed right after a result, and change nothing but the wait."""
 
+# ruff: noqa: ANN401 - a fake passes on what it is given
+
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
@@ -7,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from bbopt.errors import NotFoundError, NumericalError
+from bbopt.errors import NotFoundError, NumericalError, UnavailableError
 from bbopt.rpc.v1 import optimization_service_pb2 as pb
 from bbopt.rpc.v1 import trial_pb2
+from bbopt_server.storage import Store
+from bbopt_server.storage.store import Transaction
 from bbopt_server.studies import ready
 from tests.unit.server.service import (
     PARENT,
@@ -22,6 +26,26 @@ from tests.unit.server.service import (
     point,
     quadratic,
 )
+
+
+class Counting:
+    """A store that counts what is asked of it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.n_reads = self.n_transactions = 0
+
+    async def read(self, work: Callable[[Transaction], Any], **options: Any) -> Any:
+        self.n_reads += 1
+        return await self._store.read(work, **options)
+
+    async def transact(self, work: Callable[[Transaction], Any], **options: Any) -> Any:
+        self.n_transactions += 1
+        return await self._store.transact(work, **options)
+
+    async def close(self) -> None:
+        await self._store.close()
+
 
 Change = Callable[[Service, trial_pb2.Trial], Coroutine[Any, Any, object]]
 
@@ -102,6 +126,54 @@ async def test_what_was_computed_ahead_is_handed_out_once() -> None:
     first, second = [(await service.ask()).trials[0] for _ in range(2)]
     assert first.parameters != second.parameters
     assert service.studies.ready.counters.n_hits == 1
+
+
+@asynchronous
+async def test_an_ask_that_finds_its_point_ready_looks_at_the_store_once() -> None:
+    service, _ = await working()
+    store = Counting(service.store)
+    for part in (service.studies._answerer, service.studies._committer):
+        part._store = store
+    await service.ask()
+    assert (store.n_reads, store.n_transactions) == (0, 1)
+
+
+@asynchronous
+async def test_a_ready_ask_that_is_repeated_gets_the_same_trial() -> None:
+    service, other = await working()
+    request_id = new_id()
+    first = await service.ask(request_id=request_id)
+    await tell(service, other)
+    await settle()
+    assert await service.ask(request_id=request_id) == first
+    assert service.studies.ready.counters.n_hits == 1
+
+
+@asynchronous
+async def test_a_ready_point_that_a_tell_overtakes_in_the_same_commit_is_not_handed_out() -> (
+    None
+):
+    service, other = await working()
+    _, answer = await asyncio.gather(service.tell(other, completed(2.0)), service.ask())
+    revision = (await service.study()).revision
+    assert answer.trials[0].provenance.data_revision == revision - 1
+    assert service.studies.ready.counters.n_dropped == 1
+
+
+@asynchronous
+async def test_two_asks_at_once_do_not_get_the_same_ready_point() -> None:
+    service, _ = await working()
+    first, second = await asyncio.gather(service.ask(), service.ask())
+    assert first.trials[0].number != second.trials[0].number
+    assert first.trials[0].parameters != second.trials[0].parameters
+
+
+@asynchronous
+async def test_a_ready_point_is_not_handed_out_while_the_server_drains() -> None:
+    service, _ = await working()
+    await service.studies._answerer.drain()
+    with pytest.raises(UnavailableError):
+        await service.ask()
 
 
 @asynchronous

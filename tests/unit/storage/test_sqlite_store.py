@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bbopt.errors import UnavailableError
+from bbopt_server.storage import sqlite_batch
 from bbopt_server.storage.schema import load_migrations
 from bbopt_server.storage.sqlite import SqliteStore
 from bbopt_server.storage.sqlite_connection import connect
@@ -180,6 +181,69 @@ def test_a_cancelled_caller_disturbs_nobody_and_what_had_not_begun_is_not_done(
     asyncio.run(scenario())
 
 
+def test_a_study_whose_change_was_undone_reads_as_before(tmp_path: Path) -> None:
+    def change(t: Transaction) -> None:
+        t.update_study(study_row()._replace(key=1, revision=9, n_trials=9))
+
+    def change_and_fail(t: Transaction) -> None:
+        change(t)
+        raise ValueError
+
+    async def scenario() -> None:
+        points = Points()
+        store = await with_study(tmp_path, points)
+        before = await store.read(lambda t: t.study_by_key(1))
+        for n_others in (0, 1):  # The first of a transaction, and one of several.
+            others = [store.transact(adding(n)) for n in range(1, n_others + 1)]
+            jobs = [*others, store.transact(change_and_fail)]
+            *_, failed = await asyncio.gather(*jobs, return_exceptions=True)
+            assert isinstance(failed, ValueError)
+            assert await store.read(lambda t: t.study_by_key(1)) == before
+        points.failure = disk_error(sqlite3.SQLITE_FULL)
+        with pytest.raises(UnavailableError):
+            await store.transact(change)
+        points.failure = None
+        assert await store.read(lambda t: t.study_by_key(1)) == before
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("is_quick", [False, True])
+def test_a_lone_callers_commits_are_the_threads_unless_the_disk_is_quick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_quick: bool
+) -> None:
+    monkeypatch.setattr(sqlite_batch, "_QUICK_S", float("inf") if is_quick else 0.0)
+    path = str(tmp_path / "studies.db")
+    connection = connect(path, load_migrations("sqlite"))
+    of_thread: list[bool] = []
+
+    def note(statement: str) -> None:
+        if statement == "COMMIT":
+            of_thread.append(threading.current_thread().name == "bbopt-store")
+
+    connection.set_trace_callback(note)
+
+    async def scenario() -> None:
+        store = SqliteStore(connection, path=path)
+        await store.transact(lambda t: t.insert_study(study_row()))
+        for number in range(1, 100):
+            await store.transact(adding(number))
+        n_alone = len(of_thread)
+        assert all(of_thread[:8])
+        assert any(of_thread[8:])  # Somebody has to checkpoint.
+        assert all(of_thread) is not is_quick
+        jobs = [store.transact(adding(number)) for number in range(100, 110)]
+        await asyncio.gather(*jobs)
+        assert of_thread[n_alone:] == [True]  # Others wait: their works go on meanwhile.
+        await store.close()
+        reopened = SqliteStore.open(path)
+        assert await reopened.read(numbers) == list(range(1, 110))
+        await reopened.close()
+
+    asyncio.run(scenario())
+
+
 def test_nothing_is_read_for_who_has_left(tmp_path: Path) -> None:
     async def scenario() -> None:
         store = await with_study(tmp_path, Points())
@@ -189,10 +253,10 @@ def test_nothing_is_read_for_who_has_left(tmp_path: Path) -> None:
             nonlocal n_read
             n_read += 1
 
-        left = asyncio.ensure_future(store.read(count))
+        left = asyncio.ensure_future(store.read(count, is_long=True))
         await asyncio.sleep(0)
         left.cancel()
-        await store.read(count)
+        await store.read(count, is_long=True)
         assert n_read == 1
         await store.close()
 

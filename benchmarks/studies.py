@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import shlex
 import sqlite3
 import tempfile
 import time
@@ -44,6 +45,8 @@ _N_WARM_UP = 8
 """Studies that are asked before memory is first looked at: what a process takes for its first
 asks is no study's.
 """
+_TIDY_S = 25.0
+"""Within which a process without requests has given back what idle studies took."""
 _TABLES = ("study", "trial", "event", "measurement")
 _KEY_OF = "SELECT key FROM study WHERE study_id = ?"
 
@@ -200,8 +203,9 @@ async def _measure(
     db: Path, names: Sequence[str], warm_up: Sequence[str], arguments: argparse.Namespace
 ) -> Report:
     report = Report()
-    flags = list(arguments.server)
-    async with serving(db, "--compute-processes", str(arguments.processes), *flags) as server:
+    flags = ["--compute-processes", str(arguments.processes)]
+    flags += ["--compute-idle", str(arguments.idle), *shlex.split(arguments.server)]
+    async with serving(db, *flags) as server:
         await server.until_compute_is_ready()
         for study in (*warm_up, *warm_up):
             await tell(server, study, await ask(server, study))
@@ -233,9 +237,10 @@ async def _measure(
             _say_large(asks)
         report.busy = server.memory()
         _say_memory("after the last lap", report.busy)
-        await asyncio.sleep(arguments.rest)
+        rest_s = arguments.idle + _TIDY_S
+        await asyncio.sleep(rest_s)
         report.at_rest = server.memory()
-        _say_memory(f"{arguments.rest:.0f} s later", report.at_rest)
+        _say_memory(f"{rest_s:.0f} s later", report.at_rest)
         await server.stub.GetServerInfo(service_pb2.GetServerInfoRequest())
     return report
 
@@ -259,13 +264,16 @@ def _judge(report: Report, arguments: argparse.Namespace) -> None:
         )
     data_kib = report.data_bytes / 1024
     print(f"a study's data at rest: {data_kib:.1f} KiB in the database")
-    for when, memory in (("after the last lap", report.busy), ("at rest", report.at_rest)):
-        kib = report.memory_kib(memory, arguments.studies)
-        verdict = "PASS" if kib - data_kib <= MOST_MEMORY_KIB else "FAIL"
-        print(
-            f"{verdict} memory {when}: {kib:.1f} KiB a study, {kib - data_kib:.1f} beyond its "
-            f"data, wanted <= {MOST_MEMORY_KIB:.0f}"
-        )
+    if arguments.large:
+        return  # Whose memory is in the sums.
+    busy_kib = report.memory_kib(report.busy, arguments.studies)
+    print(f"memory of a study with its models, after the last lap: {busy_kib:.1f} KiB")
+    kib = report.memory_kib(report.at_rest, arguments.studies)
+    verdict = "PASS" if kib - data_kib <= MOST_MEMORY_KIB else "FAIL"
+    print(
+        f"{verdict} memory of a study at rest: {kib:.1f} KiB, {kib - data_kib:.1f} beyond its "
+        f"data, wanted <= {MOST_MEMORY_KIB:.0f}"
+    )
 
 
 def _write(report: Report, arguments: argparse.Namespace) -> None:
@@ -315,6 +323,8 @@ if __name__ == "__main__":
     parser.add_argument("--laps", type=int, default=2, help="of each number of clients")
     parser.add_argument("--large", type=int, default=0, help="observations of a big study")
     parser.add_argument("--processes", type=int, default=1, help="that compute")
-    parser.add_argument("--rest", type=float, default=10.0, help="seconds of rest at the end")
-    parser.add_argument("--server", nargs="*", default=[], help="more flags of the server")
+    parser.add_argument(
+        "--idle", type=float, default=30.0, help="seconds a study that rests keeps its models"
+    )
+    parser.add_argument("--server", default="", help="more flags for it, as --server=...")
     asyncio.run(main(parser.parse_args()))

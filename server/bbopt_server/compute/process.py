@@ -36,6 +36,8 @@ EXIT_SPOILED = 70
 
 _ENGINE = ("botorch", "gpytorch", "linear_operator", "scipy", "torch")
 
+_FULL_COLLECTION_EVERY = 1000
+"""Collections of young objects; Python's own number is 10."""
 _QUIET_S = 10.0
 """Without a request: time to tidy up."""
 
@@ -86,12 +88,22 @@ def main(arguments: Sequence[str], load: Callable[[str], Engine]) -> int:
         max_studies=options.max_studies,
         max_bytes=options.max_bytes,
     )
-    # What is loaded stays: a full collection that walks through it takes 0.4 s of some ask.
-    gc.freeze()
+    _collect_seldom()
     reach("compute.loaded")
     hello = compute_pb2.ComputeReply(done=True)
     channel.sendall(frame(hello.SerializeToString()))
     return serve(channel, Desk(studies, is_fatal=engine.is_fatal, idle_s=options.idle_seconds))
+
+
+def _collect_seldom() -> None:
+    """Spare asks the passes of the garbage collector over everything.
+
+    They took up to 0.4 s of one ask with 1,000 studies, and found nothing: what studies leave
+    behind is freed at once, or found by the passes over what is new.
+    """
+    gc.freeze()
+    n_new, n_young, _ = gc.get_threshold()
+    gc.set_threshold(n_new, n_young, _FULL_COLLECTION_EVERY)
 
 
 def serve(channel: socket.socket, desk: Desk) -> int:

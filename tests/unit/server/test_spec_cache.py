@@ -1,7 +1,5 @@
 """Definitions of studies are decoded once, as long as there is room for them."""
 
-from dataclasses import replace
-
 import pytest
 
 from bbopt.errors import DataLossError
@@ -52,7 +50,7 @@ def test_a_definition_that_is_too_long_is_kept_until_the_next_one() -> None:
 
 
 def test_a_definition_that_cannot_be_read_is_not_kept() -> None:
-    cache, broken = SpecCache(), replace(study("a"), spec=b"")
+    cache, broken = SpecCache(), study("a", spec=b"")
     for _ in range(2):
         with pytest.raises(DataLossError):
             cache.spec_of(broken)

@@ -101,6 +101,7 @@ class Optimizer:
         seed: int = 0,
         *,
         device: str = "cpu",
+        keeps_history: bool = True,
     ) -> None:
         """Start with an empty log.
 
@@ -112,6 +113,9 @@ class Optimizer:
             device: Where models are computed: ``cpu``, ``cuda``, ``cuda:<index>``, or ``auto``,
                 which is the CPU unless a CUDA device was measured to be faster. The log says
                 where each ask was.
+            keeps_history: Whether ``log`` keeps what only people and replays read: the
+                strategy's state of every ask, and of a point's provenance more than its
+                generator. Without, a study takes half the memory, and suggests the same.
 
         Raises:
             SpecError: There is no such strategy, or the seed is no integer in range.
@@ -130,6 +134,8 @@ class Optimizer:
         )
         if violations:
             raise UnsupportedError(violations)
+        self._keeps_history = keeps_history
+        self._origins: dict[str, Provenance] = {}
         self.log = Log()
         """Everything that happened, in order."""
         codec = Codec(problem.space)
@@ -333,7 +339,7 @@ class Optimizer:
         """
         for event in events:
             if event is not None:
-                self.log.append(event)
+                self.log.append(self._kept(event))
                 self._columns.fold(event)
                 if isinstance(event, Asked) and event.state is not None:
                     self._commit(event.state)
@@ -370,6 +376,28 @@ class Optimizer:
         )
         is_exhausted = len(stamped) < n and strategy.status() is Status.EXHAUSTED
         return Suggested(stamped, self._proposed, is_exhausted)
+
+    def _kept(self, event: Event) -> Event:
+        """Return what the log keeps of an event."""
+        if self._keeps_history or not isinstance(event, Asked):
+            return event
+        trials = [
+            replace(trial, provenance=self._origin(trial.provenance.generator))
+            for trial in event.trials
+        ]
+        return Asked(tuple(trials), None)
+
+    def _origin(self, generator: str) -> Provenance:
+        return self._origins.setdefault(generator, Provenance(generator))
+
+    def rest(self) -> None:
+        """Let go of the models, which take most of the memory.
+
+        Whoever asks next has them rebuilt from the state that was committed last, to the last
+        bit, without a fit.
+        """
+        self._strategy = build(self._context, self.spec, self._committed)
+        self._must_rebuild, self._proposed = False, None
 
     # ------------------------------------------------------------------ state
 

@@ -47,10 +47,13 @@ class Server:
             await asyncio.sleep(0.01)
 
     def cpu_s(self) -> tuple[float, float]:
-        """CPU seconds used so far by the front and by its compute process."""
+        """CPU seconds used so far by the front and by its compute processes."""
+        return _cpu_s(self.process.pid), sum(map(_cpu_s, self._children()))
+
+    def _children(self) -> list[int]:
         front = self.process.pid
-        children = Path(f"/proc/{front}/task/{front}/children").read_text().split()
-        return _cpu_s(front), sum(_cpu_s(int(pid)) for pid in children)
+        text = Path(f"/proc/{front}/task/{front}/children").read_text()
+        return [int(pid) for pid in text.split()]
 
     def all_cpu_s(self) -> float:
         """CPU seconds used so far by both together."""
@@ -58,9 +61,11 @@ class Server:
 
     def memory_mib(self) -> float:
         """Resident memory of the front that is its own: neither shared nor mapped files."""
-        text = Path(f"/proc/{self.process.pid}/status").read_text()
-        (line,) = [line for line in text.splitlines() if line.startswith("RssAnon:")]
-        return int(line.split()[1]) / 1024
+        return _memory_mib(self.process.pid)
+
+    def memory(self) -> "Memory":
+        """The same of the front and of all compute processes."""
+        return Memory(self.memory_mib(), sum(map(_memory_mib, self._children())))
 
     async def take_lags(self) -> list[float]:
         """Return by how many seconds the probe woke up late since the last time."""
@@ -76,6 +81,25 @@ def _cpu_s(pid: int) -> float:
     """Add up the threads that live, to the nanosecond: ``/proc/PID/stat`` counts hundredths."""
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(each.read_text().split()[0]) for each in tasks) / 1e9
+
+
+def _memory_mib(pid: int) -> float:
+    text = Path(f"/proc/{pid}/status").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("RssAnon:")]
+    return int(line.split()[1]) / 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Resident memory of processes that is their own, MiB."""
+
+    front_mib: float = 0.0
+    compute_mib: float = 0.0
+
+    @property
+    def total_mib(self) -> float:
+        """Of all of them."""
+        return self.front_mib + self.compute_mib
 
 
 @asynccontextmanager

@@ -122,6 +122,7 @@ class Columns:
         self._feasible = np.empty(FIRST_CAPACITY, dtype=np.bool_)
         self._row_of: dict[int, int] = {}
         self._x_of: dict[int, FloatArray] = {}
+        """Points of trials that have left no row."""
         self._pending: dict[int, None] = {}
         """Numbers of unfinished trials; ascending, since trials are created in order."""
         self._suggested: list[int] = []
@@ -228,11 +229,11 @@ class Columns:
         self._pending[trial.number] = None
 
     def _settle(self, number: int, outcome: Outcome) -> None:
-        if number not in self._x_of:
+        row = self._row_of.get(number)
+        if row is None and number not in self._x_of:
             raise DataLossError(f"there is no trial {number}")
         self._pending.pop(number, None)
         code, values, variances = self._read(outcome)
-        row = self._row_of.get(number)
         if row is None:
             if code is OutcomeCode.WITHDRAWN:
                 return
@@ -254,7 +255,7 @@ class Columns:
                 array = getattr(self, name)
                 setattr(self, name, np.concatenate([array, np.empty_like(array)]))
         row = self._n
-        self._X[row] = self._x_of[number]
+        self._X[row] = self._x_of.pop(number)
         self._numbers[row] = number
         self._row_of[number] = row
         self._n += 1

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import bbopt
 from bbopt_server.compute import Compute, ComputePool
+from bbopt_server.compute.pool import LARGE_FROM
 from bbopt_server.lockfile import announced
 from bbopt_server.rpc.methods import Methods
 from bbopt_server.rpc.server import SUGGEST_HEALTH, TELL_HEALTH, Address, RpcServer
@@ -116,6 +117,9 @@ async def serve(settings: Settings) -> None:
         n_processes=settings.n_compute_processes,
         device=settings.device,
         cores=settings.compute_cores,
+        memory_mib=settings.compute_memory_mib,
+        idle_s=settings.compute_idle_s,
+        large_from=LARGE_FROM if settings.has_large_process else None,
     )
     app = App(settings, store, compute)
     ending = Ending()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bbopt.errors import InvalidError
+from bbopt_server.compute.compute import IDLE_S, MEMORY_MIB
 from bbopt_server.crash_points import check_variable
 from bbopt_server.rpc.server import Address
 
@@ -30,6 +31,12 @@ class Settings:
     """Processor cores that the compute processes are bound to, in turn; none: they run where
     the system lets them.
     """
+    compute_memory_mib: int = MEMORY_MIB
+    """What the studies in each of them may take: those used longest ago make room."""
+    compute_idle_s: float = IDLE_S
+    """How long a study keeps its models without being asked."""
+    has_large_process: bool = True
+    """Whether large studies get one more process while small ones are asked, too."""
     port_file: Path | None = None
     """Gets the bound address once the server answers."""
     exit_after_last_client_s: float | None = None
@@ -54,8 +61,6 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         raise InvalidError.of("device", f"must be cpu, cuda or auto, not {given.device!r}")
     if given.log_level not in _LEVELS:
         raise InvalidError.of("log-level", f"must be one of {', '.join(_LEVELS)}")
-    if given.ready_queue not in ("on", "off"):
-        raise InvalidError.of("ready-queue", f"must be on or off, not {given.ready_queue!r}")
     after_s = given.exit_after_last_client
     return Settings(
         db=given.db,
@@ -63,14 +68,23 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         device=given.device,
         n_compute_processes=int(_number("compute-processes", given.compute_processes, 1)),
         compute_cores=_cores(given.compute_cores),
+        compute_memory_mib=int(_number("compute-memory", given.compute_memory, 1)),
+        compute_idle_s=_number("compute-idle", given.compute_idle, 0),
+        has_large_process=_switch("large-process", given.large_process),
         port_file=Path(given.port_file) if given.port_file else None,
         exit_after_last_client_s=(
             None if after_s is None else _number("exit-after-last-client", after_s, 0)
         ),
         drain_s=_number("drain-seconds", given.drain_seconds, 0),
-        has_ready_queue=given.ready_queue == "on",
+        has_ready_queue=_switch("ready-queue", given.ready_queue),
         log_level=given.log_level,
     )
+
+
+def _switch(name: str, text: str) -> bool:
+    if text not in ("on", "off"):
+        raise InvalidError.of(name, f"must be on or off, not {text!r}")
+    return text == "on"
 
 
 def _number(name: str, text: str, minimum: float) -> float:
@@ -121,6 +135,9 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "processes that fit models, one thread each",
     )
     add("compute-cores", "", "cores to bind them to, e.g. 2,3; Linux only")
+    add("compute-memory", str(defaults.compute_memory_mib), "MiB for studies in each of them")
+    add("compute-idle", str(defaults.compute_idle_s), "seconds of no ask for models to go")
+    add("large-process", "on", "on or off: one more process for large studies among small ones")
     add("port-file", None, "file that gets the bound address once the server answers")
     add("exit-after-last-client", None, "leave when no call has come for so many seconds")
     add("drain-seconds", str(defaults.drain_s), "how long running calls may take at the end")

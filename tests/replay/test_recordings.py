@@ -155,20 +155,20 @@ def asks(events: Sequence[Event | None]) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("name", TOLERANCES)
-def test_live_rebuilt_and_evicted_studies_suggest_the_same(name: str) -> None:
+def test_live_rebuilt_evicted_and_rested_studies_suggest_the_same(name: str) -> None:
     """To the last bit on any build: it is one computation, begun at different places."""
     recording, other = load(name), load("random")
     spec, events = recording.spec, recording.events
     seen = 0
     live = _optimizer(spec)
+    rested = Optimizer(spec.problem, spec.strategy, spec.seed, keeps_history=False)
     hot = HotStudies(_optimizer, n_bytes=lambda _: 1, max_studies=1, max_bytes=1)
 
     def evicted(revision: int) -> Optimizer:
         hot.fold("other", other.definition, 0, other.log[:1])
         hot.trim()
         assert hot.revision(name) == 0
-        hot.fold(name, recording.definition, 0, recording.log[:revision])
-        optimizer = hot._optimizers[name]
+        optimizer = hot.fold(name, recording.definition, 0, recording.log[:revision])
         hot.trim()
         assert isinstance(optimizer, Optimizer)
         return optimizer
@@ -188,6 +188,9 @@ def test_live_rebuilt_and_evicted_studies_suggest_the_same(name: str) -> None:
         rebuilt.fold(events[:revision])
         assert_equal(rebuilt.suggest(n), expected)
         assert_equal(evicted(revision).suggest(n), expected)
+        rested.fold(events[rested.revision : revision])
+        rested.rest()
+        assert_equal(rested.suggest(n), expected)
     assert live.revision == len(events)
 
 

@@ -36,6 +36,7 @@ from bbopt.trial import (
     Leased,
     Measurement,
     NewTrial,
+    Provenance,
     Requeued,
     Told,
     TrialState,
@@ -254,6 +255,42 @@ class TestFolding:
         study.fold([stored])
         twin.fold([stored])
         assert study.suggest(1) == twin.suggest(1) != kept
+
+    @pytest.mark.parametrize("strategy", ["sobol", GPSpec(n_initial=2), "cma_es"])
+    def test_a_study_that_rests_between_answer_and_commit_goes_on_unchanged(
+        self, strategy: object
+    ) -> None:
+        study, twin = optimizer(strategy), optimizer(strategy)
+        for _ in range(4):
+            for trial in study.ask():
+                study.tell(trial, trial.number / 7.0)
+        events = study.log.events()
+        for each, must_rest in ((study, True), (twin, False)):
+            each.fold(events[each.revision :])
+            answer = each.suggest(1)
+            if must_rest:
+                each.rest()
+            (point,) = answer.suggestions
+            each.fold([Asked((NewTrial(5, point.parameters, point.provenance),), answer.state)])
+        assert study.trials[5] == twin.trials[5]
+        one, other = study.suggest(1), twin.suggest(1)
+        assert one.suggestions == other.suggestions
+        assert one.state.equals(other.state)
+
+    def test_a_log_without_history_suggests_the_same(self) -> None:
+        study = optimizer(GPSpec(n_initial=2))
+        for _ in range(4):
+            for trial in study.ask():
+                study.tell(trial, trial.number / 7.0)
+        lean = Optimizer(problem(), study.spec, seed=1, keeps_history=False)
+        lean.fold(study.log.events())
+        assert lean.suggest(1).suggestions == study.suggest(1).suggestions
+        states = [each.state for each in lean.log.events() if isinstance(each, Asked)]
+        assert states == [None] * 4
+        generators = [trial.provenance.generator for trial in study.trials.values()]
+        assert [trial.provenance for trial in lean.trials.values()] == [
+            Provenance(generator) for generator in generators
+        ]
 
     def test_one_answer_may_be_stored_as_several_asks(self) -> None:
         study, twin = optimizer(), optimizer()

@@ -245,6 +245,7 @@ class ComputeReply(google.protobuf.message.Message):
     JOB_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
     ELAPSED_S_FIELD_NUMBER: builtins.int
+    DROPPED_FIELD_NUMBER: builtins.int
     SUGGESTIONS_FIELD_NUMBER: builtins.int
     PREDICTION_FIELD_NUMBER: builtins.int
     RECOMMENDATION_FIELD_NUMBER: builtins.int
@@ -256,6 +257,10 @@ class ComputeReply(google.protobuf.message.Message):
     """What the process has folded."""
     elapsed_s: builtins.float
     done: builtins.bool
+    @property
+    def dropped(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Studies that were dropped for want of memory: all of their events are needed next time."""
+
     @property
     def suggestions(self) -> Global___ComputeReply.Suggestions: ...
     @property
@@ -272,6 +277,7 @@ class ComputeReply(google.protobuf.message.Message):
         job: builtins.int = ...,
         revision: builtins.int = ...,
         elapsed_s: builtins.float = ...,
+        dropped: collections.abc.Iterable[builtins.str] | None = ...,
         suggestions: Global___ComputeReply.Suggestions | None = ...,
         prediction: bbopt.rpc.v1.insight_service_pb2.PredictResponse | None = ...,
         recommendation: Global___ComputeReply.Recommendation | None = ...,
@@ -280,7 +286,7 @@ class ComputeReply(google.protobuf.message.Message):
         done: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["done", b"done", "failure", b"failure", "need_events", b"need_events", "prediction", b"prediction", "recommendation", b"recommendation", "result", b"result", "suggestions", b"suggestions"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["done", b"done", "elapsed_s", b"elapsed_s", "failure", b"failure", "job", b"job", "need_events", b"need_events", "prediction", b"prediction", "recommendation", b"recommendation", "result", b"result", "revision", b"revision", "suggestions", b"suggestions"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["done", b"done", "dropped", b"dropped", "elapsed_s", b"elapsed_s", "failure", b"failure", "job", b"job", "need_events", b"need_events", "prediction", b"prediction", "recommendation", b"recommendation", "result", b"result", "revision", b"revision", "suggestions", b"suggestions"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["result", b"result"]) -> typing.Literal["suggestions", "prediction", "recommendation", "need_events", "failure", "done"] | None: ...
 
 Global___ComputeReply: typing_extensions.TypeAlias = ComputeReply

@@ -12,6 +12,11 @@ from bbopt.rpc.log import strategy_state_from_bytes, suggestion_from_bytes
 from bbopt.rpc.v1 import insight_service_pb2, study_pb2
 from bbopt.trial import StrategyState, Suggestion
 
+MEMORY_MIB = 1024
+"""What the studies in one compute process may take, roughly."""
+IDLE_S = 60.0
+"""How long a study keeps its models without being asked."""
+
 
 @dataclass(frozen=True, slots=True)
 class StudyLog:

@@ -15,9 +15,13 @@ from bbopt.rpc.log import strategy_state_to_bytes, suggestion_to_bytes
 from bbopt.rpc.space import parameters_from_message
 from bbopt.rpc.trial import interval_to_message
 from bbopt.rpc.v1 import compute_pb2, insight_service_pb2
+from bbopt_server.compute.compute import IDLE_S
 from bbopt_server.compute.failures import failure_of
 from bbopt_server.compute.hot import BehindError, FoldingOptimizer, HotStudies
 from bbopt_server.crash_points import reach
+
+_TIDIED_AT_A_TIME = 8
+"""Two milliseconds: a request may be waiting."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +36,7 @@ class Desk:
         studies: HotStudies,
         *,
         is_fatal: Callable[[Exception], bool] = lambda _: False,
+        idle_s: float = IDLE_S,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Work on ``studies``.
@@ -40,10 +45,12 @@ class Desk:
             studies: The cache.
             is_fatal: Whether an error spoils the whole process (a device that is gone); it
                 is raised then.
+            idle_s: How long a study keeps its models without being used.
             clock: Seconds; for how long an answer took.
         """
         self._studies = studies
         self._is_fatal = is_fatal
+        self._idle_s = idle_s
         self._clock = clock
 
     def answer(self, request: compute_pb2.ComputeRequest) -> Reply:
@@ -68,8 +75,17 @@ class Desk:
             reply = Reply(failure=self._crash(uid, error))
         reply.job = request.job
         reply.revision = self._studies.revision(uid)
+        reply.dropped.extend(self._studies.take_dropped())
         reply.elapsed_s = self._clock() - started
         return reply
+
+    def tidy(self) -> int:
+        """Let go of the models of some studies that nobody asked for a while.
+
+        Returns:
+            How many; 0 when there are no more.
+        """
+        return self._studies.rest(idle_s=self._idle_s, n_most=_TIDIED_AT_A_TIME)
 
     def _do(self, request: compute_pb2.ComputeRequest) -> Reply:
         if request.HasField("forget"):

@@ -10,16 +10,15 @@ from bbopt.specs import StudySpec
 from bbopt_server.compute.hot import FoldingOptimizer
 from bbopt_server.compute.process import Engine
 
-_FIXED_BYTES = 200_000
-_ROW_BYTES = 8_000
-_MATRICES = 10
-"""Of n x n numbers. Resident memory grew by 8 MB at 300 rows and by 45 to 75 MB at 1,000 rows,
-20 parameters; too high a guess only costs a rebuild now and then.
+_MODEL_BYTES = 40_000
+_MATRICES = 4
+"""Of n x n numbers for each metric that is modelled: two kernels, with spare capacity. Resident
+memory grew by 17 MB at 1,000 rows and one metric, beside what a fit takes and gives back.
 """
 _MAX_MODEL_ROWS = 1200
 """A model takes no more rows, however many results a study has."""
-_EVENTS_PER_ROW = 3
-"""Asked, Leased, Told."""
+_EVENTS_PER_ROW = 2
+"""Asked, Told."""
 
 
 def load_engine(device: str) -> Engine:
@@ -37,16 +36,20 @@ def load_engine(device: str) -> Engine:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
     def build(spec: StudySpec) -> Optimizer:
-        return Optimizer(spec.problem, spec.strategy, spec.seed, device=name)
+        return Optimizer(
+            spec.problem, spec.strategy, spec.seed, device=name, keeps_history=False
+        )
 
     return Engine(build, estimate_bytes, is_fatal=_has_lost_its_device)
 
 
 def estimate_bytes(optimizer: FoldingOptimizer) -> int:
-    """Estimate the memory of a study: its log, and the matrices of a Gaussian process."""
-    n = optimizer.revision / _EVENTS_PER_ROW
-    n_in_model = min(n, _MAX_MODEL_ROWS)
-    return int(_FIXED_BYTES + n * _ROW_BYTES + 8 * _MATRICES * n_in_model * n_in_model)
+    """Estimate the memory of a study's models: the matrices of Gaussian processes."""
+    n = min(optimizer.revision / _EVENTS_PER_ROW, _MAX_MODEL_ROWS)
+    n_models = 1
+    if isinstance(optimizer, Optimizer):
+        n_models += len(optimizer.problem.constraints)
+    return int(n_models * (_MODEL_BYTES + 8 * _MATRICES * n * n))
 
 
 def _has_lost_its_device(error: Exception) -> bool:

@@ -2,8 +2,9 @@
 
 One task does everything in order, so there is nothing to lock: it keeps a process running,
 takes the next job, sends the events that the process has not seen, waits for the answer.
-A job whose process is lost is tried once more on the next one. Jobs that compute ahead of an
-ask run when nothing else waits.
+Studies take turns, so that many jobs of one do not hold up another. A job whose process is lost
+is tried once more on the next one. Jobs that compute ahead of an ask run when nothing else
+waits.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from bbopt_server.compute.compute import StudyLog
 from bbopt_server.compute.connection import Connection, NotInstalledError, ProcessLostError
 from bbopt_server.compute.errors import ComputeFailedError, ComputeUnavailableError
 from bbopt_server.compute.frames import FrameError, with_events
+from bbopt_server.compute.line import Line
 from bbopt_server.compute.quarantine import Quarantine
 
 _MAX_ATTEMPTS = 2
@@ -30,6 +32,8 @@ _SHORTEST_S = 1e-3
 """What a deadline that has passed is sent as: 0 means none."""
 _MAX_KNOWN = 4096
 """Studies whose folded revision is remembered; a forgotten one is sent whole."""
+_LATE_S = 60.0
+"""So long after its last job, a study no longer counts as one that uses a process too."""
 _RETRY_DELAYS_S = (0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 """Between starts that fail, so that a machine out of memory is not kept busy by us."""
 
@@ -49,6 +53,8 @@ class Limits:
     unhurried_s: float = 120.0
     """A job without a deadline gets this; everything else in the lane waits as long."""
     n_waiting: int = 256
+    n_of_study: int = 64
+    """Of those, the most for one study."""
     n_ahead: int = 16
     """Jobs ahead of an ask that may wait; more would only get old."""
 
@@ -74,6 +80,11 @@ class Job:
     is_ahead: bool = False
     """Whether nobody has asked yet."""
     n_attempts: int = 0
+
+    @property
+    def uid(self) -> str:
+        """Of the study."""
+        return self.study.uid
 
     def fail(self, error: Exception) -> None:
         """Answer with an error, unless nobody waits any more."""
@@ -120,11 +131,15 @@ class Lane:
         self._quarantine = quarantine
         self._limits = limits
         self._clock = clock
-        self._waiting: deque[Job] = deque()
+        self._waiting: Line[Job] = Line()
         self._ahead: deque[Job] = deque()
         self._has_news = asyncio.Event()
         self._connection: Connection | None = None
         self._folded: OrderedDict[str, int] = OrderedDict()
+        self._current: str | None = None
+        """The study of the job that is being done."""
+        self._latest: OrderedDict[str, float] = OrderedDict()
+        """When the last two studies had jobs."""
         self._jobs = itertools.count(1)
         self._refusal: ComputeUnavailableError | None = None
         self._running: asyncio.Task[None] | None = None
@@ -134,6 +149,20 @@ class Lane:
     def is_ready(self) -> bool:
         """Whether a process is there."""
         return self._connection is not None and self._connection.is_open
+
+    @property
+    def takes_jobs(self) -> bool:
+        """Whether a process is there or on its way."""
+        return self._refusal is None
+
+    def knows(self, uid: str) -> bool:
+        """Whether the process has folded events of a study."""
+        return uid in self._folded
+
+    def is_shared(self, uid: str) -> bool:
+        """Whether other studies than this one had jobs of late."""
+        since = self._clock() - _LATE_S
+        return any(at >= since for other, at in self._latest.items() if other != uid)
 
     @property
     def pid(self) -> int | None:
@@ -177,7 +206,8 @@ class Lane:
 
     def forget(self, uid: str) -> None:
         """Have the process drop a study when it gets to it; no answer is waited for."""
-        if uid in self._folded:
+        is_coming = self._waiting.n_of(uid) > 0 or uid == self._current
+        if is_coming or uid in self._folded:
             study = StudyLog(uid, study_pb2.StudySpec(), 0, _no_events)
             task = compute_pb2.ComputeRequest(forget=compute_pb2.ComputeRequest.Forget())
             with contextlib.suppress(ExhaustedError, ComputeUnavailableError):
@@ -193,19 +223,23 @@ class Lane:
     ) -> Job:
         if self._refusal is not None:
             raise _again(self._refusal)
-        queue, n_most = self._waiting, self._limits.n_waiting
         if is_ahead:
             # Most were overtaken by events, and given up, before it was their turn.
             self._ahead = deque(job for job in self._ahead if not job.answer.done())
-            queue, n_most = self._ahead, self._limits.n_ahead
-        if len(queue) >= n_most:
-            raise ExhaustedError(f"{len(queue)} jobs wait for compute")
+        self._check_room(study.uid, is_ahead=is_ahead)
         deadline = None if time_left_s is None else self._clock() + time_left_s
         answer = asyncio.get_running_loop().create_future()
         job = Job(study, task, deadline, answer, is_ahead)
-        queue.append(job)
+        (self._ahead if is_ahead else self._waiting).append(job)
         self._has_news.set()
         return job
+
+    def _check_room(self, uid: str, *, is_ahead: bool) -> None:
+        n_waiting = len(self._ahead if is_ahead else self._waiting)
+        if n_waiting >= (self._limits.n_ahead if is_ahead else self._limits.n_waiting):
+            raise ExhaustedError(f"{n_waiting} jobs wait for compute")
+        if (n := self._waiting.n_of(uid)) >= self._limits.n_of_study:
+            raise ExhaustedError(f"{n} jobs of this study wait for compute")
 
     # The one task --------------------------------------------------------------------------
 
@@ -237,12 +271,13 @@ class Lane:
     async def _work(self, connection: Connection) -> None:
         """Do jobs until the process is lost."""
         while await self._wait_for_work(connection):
-            job = (self._waiting or self._ahead).popleft()
+            job = self._waiting.pop() if self._waiting else self._ahead.popleft()
             if job.answer.done():  # Its caller gave up while it waited.
                 continue
             if (left_s := self._quarantine.time_left_s(job.study.uid)) > 0.0:
                 job.fail(_set_aside(left_s))
                 continue
+            self._current = job.uid
             try:
                 reply = await self._exchange(connection, job)
             except asyncio.CancelledError:
@@ -261,6 +296,8 @@ class Lane:
                 self.counters.busy_s += reply.elapsed_s
                 if not job.answer.done():
                     job.answer.set_result(reply)
+            finally:
+                self._current = None
 
     async def _wait_for_work(self, connection: Connection) -> bool:
         """Wait for a job; false if the process is lost first."""
@@ -286,6 +323,8 @@ class Lane:
                 with_events(request, events),
                 limit_s=self._limits.of_job(time_left_s, is_ahead=job.is_ahead),
             )
+            for dropped in reply.dropped:
+                self._folded.pop(dropped, None)
             self._remember(uid, reply.revision)
             if not reply.HasField("need_events"):
                 return reply
@@ -316,6 +355,10 @@ class Lane:
         return max(_SHORTEST_S, job.deadline - self._clock())
 
     def _remember(self, uid: str, revision: int) -> None:
+        self._latest[uid] = self._clock()
+        self._latest.move_to_end(uid)
+        if len(self._latest) > 2:
+            self._latest.popitem(last=False)
         self._folded.pop(uid, None)
         if revision > 0:
             self._folded[uid] = revision
@@ -337,16 +380,17 @@ class Lane:
         if job.is_ahead:
             job.fail(ComputeFailedError(f"a compute process {error}"))
         elif job.n_attempts < _MAX_ATTEMPTS:
-            self._waiting.appendleft(job)
+            self._waiting.push_front(job)
         else:
             job.fail(ComputeFailedError(f"a compute process {error}, twice in a row"))
 
     def _refuse(self, error: ComputeUnavailableError) -> None:
         """Fail what waits and whatever comes, until a process is there."""
         self._refusal = error
-        for queue in (self._waiting, self._ahead):
-            while queue:
-                queue.popleft().fail(_again(error))
+        while self._waiting:
+            self._waiting.pop().fail(_again(error))
+        while self._ahead:
+            self._ahead.popleft().fail(_again(error))
 
     async def _disconnect(self, *, grace_s: float = 0.0) -> None:
         self._folded.clear()

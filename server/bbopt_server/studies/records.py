@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 from bbopt.errors import DataLossError, InvalidError
 from bbopt.rpc.log import event_to_message, new_trial_to_message
@@ -150,12 +151,20 @@ class SpecCache:
     """Definitions of studies as domain objects, decoded once.
 
     A study's definition never changes, so its key identifies it. Used from the thread that
-    runs transactions and from the event loop; losing a race only costs a second decoding.
+    runs transactions and from the event loop. Those used longest ago leave.
     """
 
-    def __init__(self, capacity: int = 1000) -> None:
-        self._capacity = capacity
-        self._specs: OrderedDict[str, StudySpec] = OrderedDict()
+    def __init__(self, max_bytes: int = 4 << 20) -> None:
+        """Start empty.
+
+        Args:
+            max_bytes: How much to keep, as it is stored; decoded, a definition takes about
+                twenty times as much.
+        """
+        self._max_bytes = max_bytes
+        self._n_bytes = 0
+        self._specs: OrderedDict[str, tuple[StudySpec, int]] = OrderedDict()
+        self._changing = Lock()
 
     def spec_of(self, row: StudyRow) -> StudySpec:
         """Return the definition of a study.
@@ -163,12 +172,17 @@ class SpecCache:
         Raises:
             DataLossError: What is stored cannot be read.
         """
-        spec = self._specs.get(row.uid)
-        if spec is None:
-            spec = self._specs[row.uid] = spec_from_bytes(row.spec)
-            while len(self._specs) > self._capacity:
-                self._specs.popitem(last=False)
-        return spec
+        with self._changing:
+            if row.uid in self._specs:
+                self._specs.move_to_end(row.uid)
+                return self._specs[row.uid][0]
+            spec = spec_from_bytes(row.spec)
+            self._specs[row.uid] = (spec, len(row.spec))
+            self._n_bytes += len(row.spec)
+            while self._n_bytes > self._max_bytes and len(self._specs) > 1:
+                _, (_, n) = self._specs.popitem(last=False)
+                self._n_bytes -= n
+            return spec
 
 
 def spec_from_bytes(data: bytes) -> StudySpec:

@@ -52,6 +52,7 @@ class FakeOptimizer:
         self._told: list[str] = []
         self._numbers: list[int] = []
         self.revision = 0
+        self.n_rests = 0
 
     def fold(self, events: Iterable[Event | None]) -> None:
         for event in events:
@@ -73,6 +74,9 @@ class FakeOptimizer:
         )
         state = StrategyState("fake", scalars={"n_asked": self._n_asked + n})
         return FakeSuggested(suggestions, state, self._n_asked > 100)
+
+    def rest(self) -> None:
+        self.n_rests += 1
 
     def predict(self, points: Sequence[Mapping[str, ParamValue]]) -> list[FakePrediction]:
         if not self._told:

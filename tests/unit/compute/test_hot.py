@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,32 @@ from bbopt_server.compute.hot import BehindError, HotStudies
 from tests.unit.compute.fake_process import FakeOptimizer
 from tests.unit.compute.recorded import RecordedStudy
 
+MODELS = 1000
+"""Bytes of a study's models, by the meter of these tests."""
 
-def hot_studies(*, max_studies: int = 3, max_bytes: int = 10**6) -> HotStudies:
+
+class Clock:
+    """Moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def hot_studies(
+    *,
+    max_studies: int | None = 3,
+    max_bytes: int = 10**6,
+    clock: Callable[[], float] = lambda: 0.0,
+) -> HotStudies:
     return HotStudies(
         lambda spec: FakeOptimizer(spec.seed, Path("nowhere")),
-        n_bytes=lambda _: 1000,
+        n_bytes=lambda _: MODELS,
         max_studies=max_studies,
         max_bytes=max_bytes,
+        clock=clock,
     )
 
 
@@ -93,3 +113,83 @@ def test_a_study_that_cannot_be_folded_is_not_there() -> None:
 def test_a_study_without_a_definition_is_refused() -> None:
     with pytest.raises(SpecError):
         hot_studies().fold("a", study_pb2.StudySpec(), 0, [])
+
+
+def rests(*optimizers: FakeOptimizer) -> list[int]:
+    return [each.n_rests for each in optimizers]
+
+
+def test_models_go_before_studies_do_and_the_oldest_first() -> None:
+    one = hot_studies()
+    fold(one, study_with("a", 2), 0)
+    of_one = one.n_bytes
+    hot = hot_studies(max_bytes=3 * of_one - MODELS - 1)
+    a, b, c = (fold(hot, study_with(uid, 2), 0) for uid in "abc")
+    assert hot.n_bytes == 3 * of_one
+    hot.trim()
+    assert rests(a, b, c) == [1, 1, 0]
+    assert len(hot) == 3
+    assert hot.n_bytes == 3 * of_one - 2 * MODELS
+    assert hot.take_dropped() == []
+
+
+def test_a_study_at_rest_wakes_up_where_it_was() -> None:
+    study, clock = study_with("a", 2), Clock()
+    hot = hot_studies(clock=clock)
+    kept = fold(hot, study, 0)
+    n_bytes = hot.n_bytes
+    clock.now += 10.0
+    assert hot.rest(idle_s=10.0, n_most=9) == 1
+    assert (hot.n_at_rest, hot.n_bytes) == (1, n_bytes - MODELS)
+    assert fold(hot, study, study.revision) is kept
+    assert (hot.n_at_rest, hot.n_bytes) == (0, n_bytes)
+
+
+def test_only_studies_that_nobody_used_for_a_while_rest_and_a_few_at_a_time() -> None:
+    clock = Clock()
+    hot = hot_studies(clock=clock)
+    studies = [study_with(uid, 1) for uid in "abc"]
+    a, b, c = (fold(hot, study, 0) for study in studies)
+    clock.now += 5.0
+    fold(hot, studies[0], studies[0].revision)
+    clock.now += 5.0
+    assert hot.rest(idle_s=10.0, n_most=1) == 1
+    assert rests(a, b, c) == [0, 1, 0]
+    assert hot.rest(idle_s=10.0, n_most=1) == 1
+    assert hot.rest(idle_s=10.0, n_most=1) == 0
+    assert rests(a, b, c) == [0, 1, 1]
+
+
+def test_studies_that_had_to_go_are_named_once_and_those_that_were_forgotten_never() -> None:
+    hot = hot_studies(max_studies=1)
+    for uid in "abc":
+        fold(hot, study_with(uid, 1), 0)
+        hot.trim()
+    assert hot.take_dropped() == ["a", "b"]
+    hot.drop("c")
+    assert hot.take_dropped() == []
+    assert (len(hot), hot.n_bytes) == (0, 0)
+
+
+def test_memory_is_given_back_whatever_happens_to_a_study() -> None:
+    hot = hot_studies()
+    study = study_with("a", 3)
+    fold(hot, study, 0)
+    study.events.append(b"")
+    with pytest.raises(DataLossError):
+        fold(hot, study, study.revision - 1)
+    assert hot.n_bytes == 0
+    fold(hot, study_with("b", 1), 0)
+    assert hot.n_bytes > 0
+    hot.clear()
+    assert hot.n_bytes == 0
+
+
+def test_a_longer_log_counts_for_more() -> None:
+    short, long = hot_studies(), hot_studies()
+    fold(short, study_with("a", 2), 0)
+    study = study_with("a", 2)
+    fold(long, study, 0)
+    study.record(50)
+    fold(long, study, 5)
+    assert long.n_bytes > short.n_bytes + 50 * 100

@@ -39,6 +39,7 @@ def play(
     *,
     n_processes: int = 1,
     limits: Limits | None = None,
+    large_from: int | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Run a scenario against a pool of pretended processes, and stop the pool."""
@@ -48,6 +49,7 @@ def play(
             n_processes=n_processes,
             command=[sys.executable, FAKE, str(orders)],
             limits=limits,
+            large_from=large_from,
             clock=clock,
         )
         await pool.start()

@@ -38,19 +38,19 @@ class AscentSettings:
     value_tolerance: float = 1e-3
     """A row stops after ``patience`` improvements in a row below this."""
     patience: int = 1
-    promise_tolerance: float = 0.0
+    promise_tolerance: float = 1e-3
     """A row stops where its curvature promises no more than this improvement, in nats."""
     prune_at: tuple[tuple[int, float], ...] = (
-        (2, 6.0),
-        (4, 3.0),
-        (6, 1.0),
-        (8, 0.5),
-        (10, 0.25),
-        (12, 0.1),
+        (1, 6.0),
+        (2, 4.0),
+        (4, 2.0),
+        (6, 0.7),
+        (8, 0.3),
+        (10, 0.1),
     )
-    """After so many steps, drop rows that are so many nats behind the best. Together these
-    rules lost at most 0.002 nat on 192 data sets of 6 and 20 columns against a search four
-    times as wide."""
+    """After so many steps, drop rows that are so many nats behind the best. Against rules that
+    let rows climb half as long again, these lost 0.001 nat in the mean over 576 searches of 6
+    and 20 columns, and 0.8 nat in one of them, where they dropped the row of a better hill."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ def _rules(
         value_tolerance=tolerance,
         promise_tolerance=tolerance,
         prune_at=prune_at,
+        catch_up=math.inf,
     )
 
 

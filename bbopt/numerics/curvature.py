@@ -62,11 +62,12 @@ class DenseHessian:
 
     def solve(self, gradient: Array, is_blocked: Mask) -> Array:
         """Solve among the columns that may move."""
-        b: Array = self._b
+        matrix = self._b
         if is_blocked.any():
-            is_out = is_blocked[:, :, None] | is_blocked[:, None, :]
-            b = np.where(is_out, self._identity.astype(np.float64), b)
-        solved: Array = np.linalg.solve(b, gradient[:, :, None])[:, :, 0]
+            matrix = matrix.copy()
+            matrix[is_blocked[:, :, None] | is_blocked[:, None, :]] = 0.0
+            matrix[is_blocked[:, :, None] & self._identity] = 1.0
+        solved: Array = np.linalg.solve(matrix, gradient[:, :, None])[:, :, 0]
         return solved
 
     def replace(self, rows: Index, hessian: Array) -> None:

@@ -11,8 +11,9 @@ from tests.unit.search.fake_spaces import FakeSpace, continuous
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 PATIENT = AscentSettings(
-    max_iterations=300, gradient_tolerance=1e-8, value_tolerance=1e-14, prune_at=()
-)
+    300, gradient_tolerance=1e-8, value_tolerance=1e-14, promise_tolerance=0.0, prune_at=(),
+    catch_up=np.inf,
+)  # fmt: skip
 
 
 def quadratic(d: int, target: Array, condition: float = 100.0) -> Evaluate:
@@ -140,7 +141,7 @@ def test_columns_with_equal_bounds_are_held_fixed_row_by_row() -> None:
 
 def test_rows_do_not_disturb_each_other() -> None:
     """A row ends in the same place alone and among others (nobody is pruned)."""
-    settings = AscentSettings(prune_at=())
+    settings = AscentSettings(prune_at=(), catch_up=np.inf)
 
     def waves(X: Array, _: object = None) -> tuple[Array, Array]:
         return np.cos(9.0 * X).sum(1) - X[:, 0], -9.0 * np.sin(9.0 * X) - np.eye(1, 3)[0]

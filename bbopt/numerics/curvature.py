@@ -67,8 +67,8 @@ class DenseHessian:
             matrix = matrix.copy()
             matrix[is_blocked[:, :, None] | is_blocked[:, None, :]] = 0.0
             matrix[is_blocked[:, :, None] & self._identity] = 1.0
-        solved: Array = np.linalg.solve(matrix, gradient[:, :, None])[:, :, 0]
-        return solved
+        solved = np.linalg.solve(matrix, gradient[:, :, None])[:, :, 0]
+        return np.asarray(solved, dtype=np.float64)
 
     def replace(self, rows: Index, hessian: Array) -> None:
         """Take new matrices of some rows, ``(k, d, d)``."""

@@ -124,8 +124,8 @@ class _Rows:
             direction[uphill] = -free_gradient[uphill]
             self.curvature.reset(uphill)
         self.promise = np.where(self.curvature.is_fresh, np.inf, -0.5 * slope)
-        size = np.sqrt((direction * direction).sum(1)) + 1e-300
-        first = np.minimum(FIRST_STEP / size, FIRST_GAIN / (np.abs(slope) + 1e-300))
+        size = np.maximum(np.sqrt((direction * direction).sum(1)), 1e-100)
+        first = np.minimum(FIRST_STEP / size, FIRST_GAIN / np.maximum(np.abs(slope), 1e-100))
         self.direction = direction
         self.length = np.minimum(
             1.0, np.where(self.curvature.is_fresh, first, LONGEST_STEP / size)

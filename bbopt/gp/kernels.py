@@ -71,7 +71,7 @@ def kernel_value_and_derivative(
             torch.sqrt(s, out=derivative).mul_(SQRT_5)
             decay = torch.neg(derivative).exp_().mul_(scale)
             derivative.add_(1.0).mul_(decay)  # (1 + t) exp(-t)
-            s.mul_(decay).mul_(5.0 / 3.0).add_(derivative)
+            torch.addcmul(derivative, s, decay, value=5.0 / 3.0, out=s)
             derivative.mul_(-5.0 / 6.0)
         case Kernel.RBF:
             s.mul_(-0.5).exp_().mul_(scale)
@@ -113,9 +113,10 @@ def squared_distances(a: Tensor, b: Tensor, *, b_norms: Tensor | None = None) ->
     Returns:
         Shape ``(..., n, m)``, never negative; absolute error about ``1e-16 max |z|^2``.
     """
+    a_norms = torch.sum(a * a, -1, keepdim=True)
     if b_norms is None:
-        b_norms = b.square().sum(-1)
-    norms = a.square().sum(-1, keepdim=True) + b_norms[..., None, :]
+        b_norms = a_norms[..., 0] if b is a else torch.sum(b * b, -1)
+    norms = a_norms + b_norms[..., None, :]
     if a.dim() == 2:
         return norms.addmm_(a, b.mT, alpha=-2.0).clamp_(min=0.0)
     return norms.baddbmm_(a, b.mT, alpha=-2.0).clamp_(min=0.0)

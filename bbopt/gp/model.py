@@ -12,6 +12,7 @@ others one by one.
 """
 
 import enum
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, assert_never
@@ -148,6 +149,7 @@ class GPModel:
         self._y = np.empty(0)
         self._noise_sd = np.empty(0)
         self._newest_warp: tuple[int, OutputWarp] = (-1, IdentityWarp())
+        self._weights: Array | None = None
         mode = np.tile(self.priors.mode(), (len(self.settings.kernels), 1))
         self._rebuild(Hyperparameters(mode, 0))
 
@@ -205,19 +207,17 @@ class GPModel:
     def observe(self, X: ArrayLike, y: ArrayLike, noise_sd: ArrayLike | None = None) -> None:
         """Append observations; hyperparameters stay as they are.
 
+        The posterior takes them in when it is next read: a refit before that makes it anew.
+
         Args:
             X: Rows of the unit cube, shape ``(k, D)`` or ``(D,)``.
             y: Finite values in the metric's unit, shape ``(k,)`` or a number.
             noise_sd: Known standard deviation of each value, in the metric's unit.
 
         Raises:
-            NumericalError: A row is not finite.
-            ValueError: A value is not finite, or lengths differ.
+            ValueError: A row or a value is not finite, or lengths differ.
         """
-        first = self.n
         self._append_data(X, y, noise_sd)
-        self._extend_posterior(first)
-        self._set_targets()
 
     def _append_data(self, X: ArrayLike, y: ArrayLike, noise_sd: ArrayLike | None) -> None:
         rows = np.atleast_2d(np.asarray(X, dtype=np.float64))
@@ -288,15 +288,13 @@ class GPModel:
             group=self.feature_map.group,
             noise_variances=self._tensor(known) if self._noise_sd.any() else None,
         )
-        is_cold_due = self.settings.schedule.is_cold_due(self.n, self._n_fitted)
-        # A kernel without evidence is only looked at again when everything is.
-        matters = [e for e, weight in enumerate(self.weights) if weight >= NEGLIGIBLE_WEIGHT]
         theta = fit_map(
             objective,
             self.priors,
             warm_start=None if self._n_fitted == 0 else self._theta,
-            is_cold_due=is_cold_due,
-            only=None if is_cold_due else matters,
+            is_cold_due=self.settings.schedule.is_cold_due(self.n, self._n_fitted),
+            # A kernel without evidence is only looked at again when everything is.
+            leave_out_behind=-math.log(NEGLIGIBLE_WEIGHT),
             settings=self.settings.fit,
         ).theta
         self._rebuild(Hyperparameters(theta, self.n))
@@ -320,26 +318,38 @@ class GPModel:
         known = self._known_variances(self._noise_warp, n_fitted)
         posterior = Posterior(members, self._features(self._X[:n_fitted]), self._tensor(known))
         self._theta, self._n_fitted = theta, n_fitted
-        self.posterior = posterior
+        self._posterior, self._weights = posterior, None
+
+    @property
+    def posterior(self) -> Posterior:
         """The kernels' posterior in standardized units."""
-        self._extend_posterior(n_fitted)
-        self._set_targets()
+        self._read_all()
+        return self._posterior
 
-    def _extend_posterior(self, first: int) -> None:
-        if first == self.n:
-            return
-        variances = variance_of_targets(
-            self._noise_sd[first:], self._noise_warp, self._y[first:]
-        )
-        for row, variance in zip(self._features(self._X[first:]), variances, strict=True):
-            self.posterior.append(row, float(variance))
-
-    def _set_targets(self) -> None:
-        self.warp = self._fit_warp(self.n)
-        """From metric values to targets, fitted to all values."""
-        self.posterior.set_targets(self._tensor(self.warp.forward(self._y)))
-        self.weights = self._evidence_weights()
+    @property
+    def weights(self) -> Array:
         """Share of each kernel, shape ``(E,)``, summing to one."""
+        return self._read_all()
+
+    @property
+    def warp(self) -> OutputWarp:
+        """From metric values to targets, fitted to all values."""
+        return self._fit_warp(self.n)
+
+    def _read_all(self) -> Array:
+        """Let the posterior take in what it has not seen yet; return the kernels' weights."""
+        first = self._posterior.n
+        if self._weights is not None and first == self.n:
+            return self._weights
+        if first < self.n:
+            variances = variance_of_targets(
+                self._noise_sd[first:], self._noise_warp, self._y[first:]
+            )
+            for row, variance in zip(self._features(self._X[first:]), variances, strict=True):
+                self._posterior.append(row, float(variance))
+        self._posterior.set_targets(self._tensor(self.warp.forward(self._y)))
+        self._weights = self._evidence_weights()
+        return self._weights
 
     def _fit_warp(self, n: int) -> OutputWarp:
         """Return the warp of the first ``n`` values; values are only ever appended."""
@@ -359,7 +369,7 @@ class GPModel:
         e = len(self.settings.kernels)
         if e == 1 or self.n == 0:
             return np.full(e, 1.0 / e)
-        evidence = self.posterior.log_evidence().cpu().numpy()
+        evidence = self._posterior.log_evidence().cpu().numpy()
         prior = np.array([self.priors.log_density(theta)[0] for theta in self._theta])
         score = evidence + prior
         shares = np.exp(score - score.max())

@@ -6,6 +6,7 @@ is a few hundred doubles and stays in numpy on the host; the evaluation, which i
 runs where the model lives.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -13,15 +14,23 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bbopt.numerics.curvature import DenseInverse, InverseCurvature, LimitedMemoryInverse
+from bbopt.numerics.curvature import Curvature, DenseHessian, LimitedMemoryInverse
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 Evaluate = Callable[[Array, Index], tuple[Array, Array]]
 """Maps rows ``(R, D)`` and the starts they come from, ``(R,)``, to values ``(R,)`` (``-inf``
 where infeasible) and gradients ``(R, D)``."""
+EvaluateCurvature = Callable[[Array, Index], tuple[Array, Array, Array]]
+"""Likewise, and positive definite approximations of minus the Hessian, ``(R, D, D)``."""
 DENSE_UNTIL: Final = 60
 """Columns above which dense matrices cost more than the evaluations they save."""
+FIRST_STEP: Final = 0.3
+"""Length scales that a row moves at most before it knows any curvature."""
+FIRST_GAIN: Final = 3.0
+"""Nats that its gradient alone may promise for that move: hills near good points are narrow."""
+LONGEST_STEP: Final = 2.0
+"""Length scales that a row moves at most in a step."""
 SMALLEST_STEP: Final = 1e-7
 """In length scales; a rejected step this short ends the row."""
 
@@ -33,9 +42,11 @@ class AscentSettings:
     max_iterations: int = 60
     gradient_tolerance: float = 1e-2
     """Nats per length scale."""
-    value_tolerance: float = 1e-3
+    value_tolerance: float = 3e-4
     """A row stops after ``patience`` improvements in a row below this."""
     patience: int = 1
+    promise_tolerance: float = 1e-3
+    """A row stops where its curvature promises no more than this improvement, in nats."""
     prune_at: tuple[tuple[int, float], ...] = (
         (2, 6.0),
         (4, 3.0),
@@ -44,9 +55,10 @@ class AscentSettings:
         (10, 0.25),
         (12, 0.1),
     )
-    """After so many steps, drop rows that are so many nats behind the best. Together these
-    rules lost at most 0.002 nat on 192 data sets of 6 and 20 columns against a search four
-    times as wide."""
+    """After so many steps, drop rows that are so many nats behind the best."""
+    catch_up: float = 4.0
+    """After two steps, drop rows that so many times their promise would not bring to the best.
+    Many rows climb the same hill; the first to arrive then ends the search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +83,19 @@ class _Rows:
     x: Array
     f: Array
     g: Array
-    curvature: InverseCurvature
+    curvature: Curvature
     direction: Array = field(init=False)
     length: Array = field(init=False)
     slack: Array = field(init=False)
     stalls: Array = field(init=False)
+    promise: Array = field(init=False)
 
     def __post_init__(self) -> None:
         self.direction = np.zeros_like(self.x)
         self.length = np.zeros(len(self.x))
         self.slack = np.zeros(len(self.x))
         self.stalls = np.zeros(len(self.x))
+        self.promise = np.full(len(self.x), np.inf)
 
     def keep(self, rows: NDArray[np.bool_]) -> None:
         self.index, self.lower, self.upper = (
@@ -92,6 +106,7 @@ class _Rows:
         self.x, self.f, self.g = self.x[rows], self.f[rows], self.g[rows]
         self.direction, self.length = self.direction[rows], self.length[rows]
         self.slack, self.stalls = self.slack[rows], self.stalls[rows]
+        self.promise = self.promise[rows]
         self.curvature.keep(rows)
 
     def aim(self) -> None:
@@ -100,17 +115,21 @@ class _Rows:
             (self.x >= self.upper) & (self.g < 0.0)
         )
         free_gradient = np.where(blocked, 0.0, self.g)
-        direction = -self.curvature.times(free_gradient)
+        direction = -self.curvature.solve(free_gradient, blocked)
         direction[blocked] = 0.0
         slope = (direction * free_gradient).sum(1)
         norms = (direction * direction).sum(1) * (free_gradient * free_gradient).sum(1)
-        uphill = np.nonzero(slope > -1e-12 * np.sqrt(norms))[0]
+        uphill = np.nonzero(~(slope <= -1e-12 * np.sqrt(norms)))[0]
         if len(uphill):
             direction[uphill] = -free_gradient[uphill]
             self.curvature.reset(uphill)
-        size = np.sqrt((direction * direction).sum(1)) + 1e-300
+        self.promise = np.where(self.curvature.is_fresh, np.inf, -0.5 * slope)
+        size = np.maximum(np.sqrt((direction * direction).sum(1)), 1e-100)
+        first = np.minimum(FIRST_STEP / size, FIRST_GAIN / np.maximum(np.abs(slope), 1e-100))
         self.direction = direction
-        self.length = np.minimum(1.0, np.where(self.curvature.is_fresh, 0.3, 2.0) / size)
+        self.length = np.minimum(
+            1.0, np.where(self.curvature.is_fresh, first, LONGEST_STEP / size)
+        )
         clipped = np.minimum(np.maximum(self.x - self.g, self.lower), self.upper)
         self.slack = np.abs(clipped - self.x).max(1)
 
@@ -123,6 +142,8 @@ def ascend(
     *,
     scale: Array,
     settings: AscentSettings | None = None,
+    with_curvature: EvaluateCurvature | None = None,
+    n_curved: int = 1,
 ) -> Ascent:
     """Climb from every start inside its own box.
 
@@ -133,6 +154,9 @@ def ascend(
         upper: Upper bounds, shape ``(R, D)``.
         scale: Length scale of each column, shape ``(D,)``; steps are measured in it.
         settings: Stopping rules.
+        with_curvature: Stands in for ``evaluate`` at the starts, and says how strongly the
+            function is curved, which otherwise has to be learned step by step.
+        n_curved: How many of the first evaluations ask it.
 
     Returns:
         The best point of every row; never worse than its start.
@@ -140,44 +164,67 @@ def ascend(
     settings = settings or AscentSettings()
     prune_at = dict(settings.prune_at)
     n_rows, dimension = starts.shape
-    values, gradients = evaluate(starts, np.arange(n_rows))
-    best_x, best_f = starts.copy(), -values
-    n_evaluations = 1
-    maker = DenseInverse if dimension <= DENSE_UNTIL else LimitedMemoryInverse
+    evaluation = _Evaluation(evaluate, with_curvature, n_curved, scale)
+    f, g, hessian = evaluation(starts / scale, np.arange(n_rows))
+    best_x, best_f = starts.copy(), f.copy()
+    curvature: Curvature
+    if hessian is not None or dimension <= DENSE_UNTIL:
+        curvature = DenseHessian(n_rows, dimension, hessian)
+    else:
+        curvature = LimitedMemoryInverse(n_rows, dimension)
     rows = _Rows(
-        np.arange(n_rows),
-        lower / scale,
-        upper / scale,
-        starts / scale,
-        -values,
-        -gradients * scale,
-        maker(n_rows, dimension),
+        np.arange(n_rows), lower / scale, upper / scale, starts / scale, f, g, curvature
     )
     rows.aim()
     for iteration in range(settings.max_iterations):
         alive = (rows.slack > settings.gradient_tolerance) & (rows.stalls < settings.patience)
-        alive &= np.isfinite(rows.f)
+        alive &= (rows.promise > settings.promise_tolerance) & np.isfinite(rows.f)
+        if iteration >= 2 and settings.catch_up < math.inf:
+            alive &= rows.f - settings.catch_up * rows.promise <= best_f.min()
         if iteration in prune_at:
             alive &= rows.f <= best_f.min() + prune_at[iteration]
         if not alive.all():
             rows.keep(alive)
         if not len(rows.index):
             break
-        trial = np.minimum(
-            np.maximum(rows.x + rows.length[:, None] * rows.direction, rows.lower), rows.upper
-        )
-        values, gradients = evaluate(trial * scale, rows.index)
-        n_evaluations += 1
-        accepted = _step(rows, trial, -values, -gradients * scale, settings.value_tolerance)
+        trial = rows.x + rows.length[:, None] * rows.direction
+        np.minimum(np.maximum(trial, rows.lower, out=trial), rows.upper, out=trial)
+        f, g, hessian = evaluation(trial, rows.index)
+        accepted = _step(rows, trial, f, g, hessian, settings.value_tolerance)
         moved = rows.index[accepted]
         best_x[moved] = rows.x[accepted] * scale
         best_f[moved] = rows.f[accepted]
-    return Ascent(np.minimum(np.maximum(best_x, lower), upper), -best_f, n_evaluations)
+    return Ascent(np.minimum(np.maximum(best_x, lower), upper), -best_f, evaluation.n)
+
+
+class _Evaluation:
+    """The function turned round, in scaled coordinates."""
+
+    def __init__(
+        self,
+        evaluate: Evaluate,
+        with_curvature: EvaluateCurvature | None,
+        n_curved: int,
+        scale: Array,
+    ) -> None:
+        self.n = 0
+        self._evaluate, self._scale = evaluate, scale
+        self._with_curvature, self._n_curved = with_curvature, n_curved
+
+    def __call__(self, x: Array, index: Index) -> tuple[Array, Array, Array | None]:
+        """Return values, gradients and, for the first times if possible, Hessians."""
+        self.n += 1
+        if self._with_curvature is None or self.n > self._n_curved:
+            values, gradients = self._evaluate(x * self._scale, index)
+            return -values, -gradients * self._scale, None
+        values, gradients, curvature = self._with_curvature(x * self._scale, index)
+        hessian = curvature * (self._scale[:, None] * self._scale)
+        return -values, -gradients * self._scale, hessian
 
 
 def _step(
-    rows: _Rows, trial: Array, f: Array, g: Array, value_tolerance: float
-) -> NDArray[np.intp]:
+    rows: _Rows, trial: Array, f: Array, g: Array, hessian: Array | None, value_tolerance: float
+) -> Index:
     """Accept or shorten every row's step; return the positions of the accepted ones."""
     step = trial - rows.x
     expected = (rows.g * step).sum(1)
@@ -196,16 +243,19 @@ def _step(
         return accepted
     gained = rows.f[accepted] - f[accepted]
     rows.stalls[accepted] = np.where(gained < value_tolerance, rows.stalls[accepted] + 1.0, 0.0)
+    if hessian is not None and isinstance(rows.curvature, DenseHessian):
+        rows.curvature.replace(accepted, hessian[accepted])
     rows.curvature.update(accepted, step[accepted], g[accepted] - rows.g[accepted])
     rows.x[accepted], rows.f[accepted], rows.g[accepted] = (
         trial[accepted],
         f[accepted],
         g[accepted],
     )
-    length, direction = rows.length, rows.direction
+    before = rows.length, rows.direction, rows.promise
     rows.aim()
     if len(accepted) < len(rows.index):
         # A rejected row keeps its direction and its shortened step.
-        rows.length = np.where(is_accepted, rows.length, length)
-        rows.direction = np.where(is_accepted[:, None], rows.direction, direction)
+        rows.length = np.where(is_accepted, rows.length, before[0])
+        rows.direction = np.where(is_accepted[:, None], rows.direction, before[1])
+        rows.promise = np.where(is_accepted, rows.promise, before[2])
     return accepted

@@ -18,14 +18,19 @@ CURVATURE_FLOOR: Final = 1e-10
 """Smallest cosine between step and gradient change that counts as positive curvature."""
 
 
-class InverseCurvature(Protocol):
-    """One inverse Hessian per row."""
+class Curvature(Protocol):
+    """What is known of one Hessian per row."""
 
     is_fresh: Mask
     """Rows that still have no curvature information, ``(R,)``."""
 
-    def times(self, gradient: Array) -> Array:
-        """Multiply every row's matrix with its gradient, ``(R, d)``."""
+    def solve(self, gradient: Array, is_blocked: Mask) -> Array:
+        """Return the step to where the gradient vanishes, with its sign turned, ``(R, d)``.
+
+        Args:
+            gradient: Zero in blocked columns, shape ``(R, d)``.
+            is_blocked: Columns that must not move; what is returned for them is of no use.
+        """
         ...
 
     def update(self, rows: Index, step: Array, change: Array) -> None:
@@ -41,48 +46,61 @@ class InverseCurvature(Protocol):
         ...
 
 
-class DenseInverse:
-    """Full BFGS matrices, ``(R, d, d)``."""
+class DenseHessian:
+    """Full BFGS matrices, ``(R, d, d)``: not inverted, so that columns at a bound can be left
+    out.
+    """
 
-    def __init__(self, n_rows: int, dimension: int) -> None:
-        """Start every row at the identity."""
-        self._h = np.broadcast_to(np.eye(dimension), (n_rows, dimension, dimension)).copy()
-        self.is_fresh = np.ones(n_rows, dtype=np.bool_)
+    def __init__(self, n_rows: int, dimension: int, hessian: Array | None = None) -> None:
+        """Start every row at the identity, or at a positive definite matrix of its own."""
+        if hessian is None:
+            self._b = np.broadcast_to(np.eye(dimension), (n_rows, dimension, dimension)).copy()
+        else:
+            self._b = hessian.copy()
+        self._identity = np.eye(dimension, dtype=np.bool_)
+        self.is_fresh = np.full(n_rows, hessian is None)
 
-    def times(self, gradient: Array) -> Array:
-        """Multiply every row's matrix with its gradient."""
-        product: Array = np.matmul(self._h, gradient[:, :, None])[:, :, 0]
-        return product
+    def solve(self, gradient: Array, is_blocked: Mask) -> Array:
+        """Solve among the columns that may move."""
+        matrix = self._b
+        if is_blocked.any():
+            matrix = matrix.copy()
+            matrix[is_blocked[:, :, None] | is_blocked[:, None, :]] = 0.0
+            matrix[is_blocked[:, :, None] & self._identity] = 1.0
+        solved = np.linalg.solve(matrix, gradient[:, :, None])[:, :, 0]
+        return np.asarray(solved, dtype=np.float64)
+
+    def replace(self, rows: Index, hessian: Array) -> None:
+        """Take new matrices of some rows, ``(k, d, d)``."""
+        self._b[rows] = hessian
+        self.is_fresh[rows] = False
 
     def update(self, rows: Index, step: Array, change: Array) -> None:
         """Apply the BFGS formula where curvature is positive."""
         rows, step, change, product = _with_positive_curvature(rows, step, change)
         if not len(rows):
             return
-        h = self._h[rows]
+        b = self._b[rows]
         fresh = self.is_fresh[rows]
         if fresh.any():
-            gamma = product / np.maximum((change * change).sum(1), 1e-300)
-            h = np.where(fresh[:, None, None], gamma[:, None, None] * np.eye(h.shape[1]), h)
-        rho = 1.0 / product
-        hy = np.matmul(h, change[:, :, None])[:, :, 0]
-        factor = rho * (1.0 + rho * (change * hy).sum(1))
-        # rho (s hy' + hy s') - factor s s' = a s' + s a' with a = rho hy - factor s / 2
-        a = rho[:, None] * hy - 0.5 * factor[:, None] * step
-        outer = a[:, :, None] * step[:, None, :]
-        h -= outer
-        h -= outer.transpose(0, 2, 1)
-        self._h[rows] = h
+            size = (change * change).sum(1) / product
+            b = np.where(fresh[:, None, None], size[:, None, None] * self._identity, b)
+        bent = np.matmul(b, step[:, :, None])[:, :, 0]
+        bent /= np.sqrt((step * bent).sum(1))[:, None]
+        change = change / np.sqrt(product)[:, None]
+        b += change[:, :, None] * change[:, None, :]
+        b -= bent[:, :, None] * bent[:, None, :]
+        self._b[rows] = b
         self.is_fresh[rows] = False
 
     def reset(self, rows: Index) -> None:
         """Return some rows to the identity."""
-        self._h[rows] = np.eye(self._h.shape[1])
+        self._b[rows] = self._identity
         self.is_fresh[rows] = True
 
     def keep(self, rows: Mask) -> None:
         """Drop all other rows."""
-        self._h, self.is_fresh = self._h[rows], self.is_fresh[rows]
+        self._b, self.is_fresh = self._b[rows], self.is_fresh[rows]
 
 
 class LimitedMemoryInverse:
@@ -100,8 +118,8 @@ class LimitedMemoryInverse:
         self._gamma = np.ones(n_rows)
         self.is_fresh = np.ones(n_rows, dtype=np.bool_)
 
-    def times(self, gradient: Array) -> Array:
-        """Multiply every row's implicit matrix with its gradient."""
+    def solve(self, gradient: Array, is_blocked: Mask) -> Array:
+        """Multiply every row's implicit inverse with its gradient; keep blocked columns."""
         q = gradient.copy()
         coefficients = []
         for step, change, rho in zip(self._steps, self._changes, self._rho, strict=True):
@@ -112,6 +130,7 @@ class LimitedMemoryInverse:
         for slot in reversed(range(MEMORY)):
             correction = self._rho[slot] * (self._changes[slot] * q).sum(1)
             q += (coefficients[slot] - correction)[:, None] * self._steps[slot]
+        q[is_blocked] = 0.0
         return q
 
     def update(self, rows: Index, step: Array, change: Array) -> None:

@@ -15,7 +15,7 @@ from bbopt.gp import (
 )
 from bbopt.numerics import stream
 
-THOROUGH = FitSettings(500, 500, 1e-5, 1e-10, 1e-13)
+THOROUGH = FitSettings(500, 500, 1e-10, 1e-10)
 
 
 def objective(n: int, d: int, kernel: Kernel, priors: HyperPriors) -> MapObjective:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from botorch.models import SingleTaskGP
+from numpy.typing import NDArray
 
 from bbopt.gp import FixedNoise, HyperPriors, Kernel, LearnedNoise, LogNormalPrior, MapObjective
 from bbopt.numerics import stream
@@ -40,6 +41,44 @@ def test_the_gradient_agrees_with_finite_differences(
         step[i] = 1e-5
         numeric = (objective(theta + step)[0] - objective(theta - step)[0]) / 2e-5
         assert slope == pytest.approx(numeric, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("kernel", list(Kernel))
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("group", [None, [0, 0, 1, 2, 2]])
+def test_the_information_is_that_of_the_derivatives_of_the_covariance(
+    kernel: Kernel, known: bool, group: list[int] | None
+) -> None:
+    features, y, groups, variances = problem(15, 5, group=group, known=known)
+    priors = HyperPriors(int(groups.max()) + 1)
+    objective = MapObjective(
+        features, y, kernels=(kernel,), priors=priors, group=groups, noise_variances=variances
+    )
+    theta = priors.mode() + stream(2, "theta").normal(0.0, 0.3, priors.size)
+
+    def covariance(theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        z = features.numpy() * np.exp(-theta[groups.numpy()])
+        s = ((z[:, None] - z[None]) ** 2).sum(-1)
+        t = np.sqrt(5.0 * s)
+        k = np.exp(-s / 2) if kernel is Kernel.RBF else (1 + t + 5 * s / 3) * np.exp(-t)
+        own = np.zeros(15) if variances is None else variances.numpy()
+        total: NDArray[np.float64] = np.exp(theta[-1]) * k
+        return total + np.diag(math.exp(theta[-2]) + 1e-10 + own)
+
+    inverse, ones = np.linalg.inv(covariance(theta)), np.ones((15, 1))
+    projected = inverse - inverse @ ones @ ones.T @ inverse / (ones.T @ inverse @ ones)
+    steps = 1e-5 * np.eye(priors.size)
+    slopes = [(covariance(theta + step) - covariance(theta - step)) / 2e-5 for step in steps]
+    pulled = np.array([slope @ projected @ y.numpy() for slope in slopes])
+    precision = np.diag(priors.packed().root_precision ** 2)
+
+    value, gradient, information = objective.evaluate_with_information(
+        theta[None], np.array([0])
+    )
+    expected = 0.5 * pulled @ projected @ pulled.T + precision
+    np.testing.assert_allclose(information[0], expected, rtol=1e-6, atol=1e-7)
+    assert value[0] == -objective(theta)[0]
+    np.testing.assert_array_equal(gradient[0], -objective(theta)[1])
 
 
 @pytest.mark.parametrize("kernel", list(Kernel))

@@ -4,14 +4,16 @@ from numpy.typing import NDArray
 
 from bbopt.numerics import stream
 from bbopt.numerics.ascent import AscentSettings, Evaluate, ascend
-from bbopt.numerics.curvature import DenseInverse, LimitedMemoryInverse
+from bbopt.numerics.curvature import DenseHessian, LimitedMemoryInverse
 from bbopt.search.polytope_ascent import ascend_in_polytope
 from tests.unit.search.fake_spaces import FakeSpace, continuous
 
 Array = NDArray[np.float64]
+Index = NDArray[np.intp]
 PATIENT = AscentSettings(
-    max_iterations=300, gradient_tolerance=1e-8, value_tolerance=1e-14, prune_at=()
-)
+    300, gradient_tolerance=1e-8, value_tolerance=1e-14, promise_tolerance=0.0, prune_at=(),
+    catch_up=np.inf,
+)  # fmt: skip
 
 
 def quadratic(d: int, target: Array, condition: float = 100.0) -> Evaluate:
@@ -37,7 +39,7 @@ def test_it_climbs_to_the_top_of_a_quadratic(d: int) -> None:
 
 def test_the_dense_form_agrees_with_the_textbook_update() -> None:
     rng = stream(0, "bfgs")
-    dense = DenseInverse(3, 4)
+    dense = DenseHessian(3, 4)
     h = np.eye(4)
     for i in range(5):
         s = rng.standard_normal(4)
@@ -50,25 +52,70 @@ def test_the_dense_form_agrees_with_the_textbook_update() -> None:
         rho = 1.0 / (s @ y)
         v = np.eye(4) - rho * np.outer(y, s)
         h = v.T @ h @ v + rho * np.outer(s, s)
-    g = rng.standard_normal((3, 4))
-    np.testing.assert_allclose(dense.times(g)[1], h @ g[1], rtol=1e-9)
-    np.testing.assert_allclose(dense.times(g)[[0, 2]], g[[0, 2]])
+    g, free = rng.standard_normal((3, 4)), np.zeros((3, 4), dtype=np.bool_)
+    np.testing.assert_allclose(dense.solve(g, free)[1], h @ g[1], rtol=1e-9)
+    np.testing.assert_allclose(dense.solve(g, free)[[0, 2]], g[[0, 2]])
 
 
 def test_the_limited_form_equals_the_dense_one_while_it_remembers_everything() -> None:
     """Both start from gamma I of the first pair when later pairs have the same gamma."""
     rng = stream(1, "bfgs")
-    dense, limited = DenseInverse(2, 5), LimitedMemoryInverse(2, 5)
+    dense, limited = DenseHessian(2, 5), LimitedMemoryInverse(2, 5)
     for _ in range(4):
         s = rng.standard_normal((2, 5))
         y = 2.0 * s  # gamma is 1/2 for every pair
         y[:, 0] *= 1.0
         for form in (dense, limited):
             form.update(np.arange(2), s, y)
-    g = rng.standard_normal((2, 5))
-    np.testing.assert_allclose(dense.times(g), limited.times(g), rtol=1e-9)
+    g, free = rng.standard_normal((2, 5)), np.zeros((2, 5), dtype=np.bool_)
+    np.testing.assert_allclose(dense.solve(g, free), limited.solve(g, free), rtol=1e-9)
     limited.reset(np.array([0]))
-    np.testing.assert_allclose(limited.times(g)[0], g[0])
+    np.testing.assert_allclose(limited.solve(g, free)[0], g[0])
+
+
+def test_columns_at_a_bound_are_left_out_of_the_dense_form_s_system() -> None:
+    rng = stream(2, "bfgs")
+    root = rng.standard_normal((2, 4, 4))
+    hessian = root @ root.transpose(0, 2, 1) + np.eye(4)
+    g, is_blocked = rng.standard_normal((2, 4)), np.zeros((2, 4), dtype=np.bool_)
+    is_blocked[0, 1] = True
+    g[is_blocked] = 0.0
+    found = DenseHessian(2, 4, hessian).solve(g, is_blocked)
+    free = [0, 2, 3]
+    expected = np.linalg.solve(hessian[0][np.ix_(free, free)], g[0, free])
+    np.testing.assert_allclose(found[0, free], expected)
+    np.testing.assert_allclose(found[1], np.linalg.solve(hessian[1], g[1]))
+
+
+def test_with_the_true_curvature_one_step_is_enough() -> None:
+    target, weights = np.array([0.3, 0.6, 0.5]), np.array([1.0, 30.0, 900.0])
+    evaluate = quadratic(3, target, 900.0)
+
+    def with_curvature(X: Array, rows: Index) -> tuple[Array, Array, Array]:
+        return *evaluate(X, rows), np.tile(np.diag(2.0 * weights), (len(X), 1, 1))
+
+    result = ascend(
+        evaluate, np.full((1, 3), 0.4), np.zeros((1, 3)), np.ones((1, 3)),
+        scale=np.array([1.0, 0.5, 2.0]), settings=PATIENT, with_curvature=with_curvature,
+    )  # fmt: skip
+    np.testing.assert_allclose(result.X[0], target)
+    assert result.n_evaluations == 2
+
+
+def test_a_row_stops_where_its_curvature_promises_too_little() -> None:
+    evaluate = quadratic(2, np.array([0.5, 0.5]), 1.0)
+
+    def with_curvature(X: Array, rows: Index) -> tuple[Array, Array, Array]:
+        return *evaluate(X, rows), np.tile(2.0 * np.eye(2), (len(X), 1, 1))
+
+    starts = np.array([[0.5, 0.52], [0.5, 0.9]])  # 0.0004 and 0.16 below the top
+    result = ascend(
+        evaluate, starts, np.zeros((2, 2)), np.ones((2, 2)), scale=np.ones(2),
+        settings=AscentSettings(gradient_tolerance=0.0, promise_tolerance=1e-3, prune_at=()),
+        with_curvature=with_curvature,
+    )  # fmt: skip
+    np.testing.assert_array_equal(result.X[0], starts[0])
+    np.testing.assert_allclose(result.X[1], [0.5, 0.5])
 
 
 def test_a_bound_stops_only_its_own_column() -> None:
@@ -94,7 +141,7 @@ def test_columns_with_equal_bounds_are_held_fixed_row_by_row() -> None:
 
 def test_rows_do_not_disturb_each_other() -> None:
     """A row ends in the same place alone and among others (nobody is pruned)."""
-    settings = AscentSettings(prune_at=())
+    settings = AscentSettings(prune_at=(), catch_up=np.inf)
 
     def waves(X: Array, _: object = None) -> tuple[Array, Array]:
         return np.cos(9.0 * X).sum(1) - X[:, 0], -9.0 * np.sin(9.0 * X) - np.eye(1, 3)[0]

@@ -105,10 +105,12 @@ def _no_inverse(patch: pytest.MonkeyPatch) -> None:
 def _no_likelihood(patch: pytest.MonkeyPatch) -> None:
     def broken(
         _: MapObjective, thetas: objective.Array, __: object
-    ) -> tuple[objective.Array, objective.Array]:
-        return np.full(len(thetas), np.nan), np.full(thetas.shape, np.nan)
+    ) -> tuple[objective.Array, objective.Array, objective.Array]:
+        square = (*thetas.shape, thetas.shape[1])
+        n = len(thetas)
+        return np.full(n, np.nan), np.full(thetas.shape, np.nan), np.full(square, np.nan)
 
-    patch.setattr(MapObjective, "evaluate", broken)
+    patch.setattr(MapObjective, "evaluate_with_information", broken)
 
 
 def _no_acquisition(patch: pytest.MonkeyPatch) -> None:

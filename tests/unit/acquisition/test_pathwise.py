@@ -27,7 +27,7 @@ def test_samples_have_the_posteriors_mean_and_covariance(kernels: tuple[Kernel, 
     model = model_of(*kernels)
     X = torch.from_numpy(np.concatenate([stream(5, "points").random((6, 2)), model.X[:2]]))
     values = torch.cat(
-        [SamplePaths(model, 100, rng=stream(i, "draw")).values(X) for i in range(150)]
+        [SamplePaths(model, 100, rng=stream(i, "draw")).values(X) for i in range(80)]
     ).numpy()
     posterior, log_weights, _ = model.searchable()
     mean, covariance = (part.numpy() for part in posterior.predict_jointly(X))
@@ -36,8 +36,8 @@ def test_samples_have_the_posteriors_mean_and_covariance(kernels: tuple[Kernel, 
     apart = mean - expected
     spread = np.einsum("e,eij->ij", weights, covariance + apart[:, :, None] * apart[:, None])
     unit = np.sqrt(spread.diagonal())
-    assert np.abs((values.mean(axis=0) - expected) / unit).max() < 0.1
-    assert np.abs((np.cov(values.T) - spread) / np.outer(unit, unit)).max() < 0.15
+    assert np.abs((values.mean(axis=0) - expected) / unit).max() < 0.12
+    assert np.abs((np.cov(values.T) - spread) / np.outer(unit, unit)).max() < 0.2
 
 
 def test_gradients_are_those_of_finite_differences() -> None:

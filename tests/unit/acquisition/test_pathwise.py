@@ -27,7 +27,7 @@ def test_samples_have_the_posteriors_mean_and_covariance(kernels: tuple[Kernel, 
     model = model_of(*kernels)
     X = torch.from_numpy(np.concatenate([stream(5, "points").random((6, 2)), model.X[:2]]))
     values = torch.cat(
-        [SamplePaths(model, 100, rng=stream(i, "draw")).values(X) for i in range(80)]
+        [SamplePaths(model, 32, rng=stream(i, "draw")).values(X) for i in range(300)]
     ).numpy()
     posterior, log_weights, _ = model.searchable()
     mean, covariance = (part.numpy() for part in posterior.predict_jointly(X))

@@ -240,8 +240,12 @@ class Posterior:
 
         Uses ``K_f alpha = (y - m) - noise alpha``.
         """
-        noise = (self.members.noise + self._jitter)[:, None] + self._known_noise
-        return self.y - noise * self.alpha
+        return self.y - self.noise_variances * self.alpha
+
+    @property
+    def noise_variances(self) -> Tensor:
+        """Variance of each observation's noise, jitter included, ``(E, n)``."""
+        return (self.members.noise + self._jitter)[:, None] + self._known_noise
 
     @property
     def inverse_factor(self) -> Tensor:

@@ -80,6 +80,8 @@ class Found:
     """Its acquisition value."""
     optima: Array
     """Where the ascents ended, best first, one row per hill, shape ``(k, D)``."""
+    reason: str = ""
+    """How it was found, where there is more than one way."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """What one ask of the ``gp`` strategy maximises, given its models."""
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -16,6 +17,7 @@ from bbopt.acquisition import (
     constrained,
     search_for_feasibility,
 )
+from bbopt.acquisition.pathwise import SamplePaths
 from bbopt.errors import NumericalError
 from bbopt.gp import GPModel
 from bbopt.problem import Noise
@@ -67,9 +69,14 @@ class Goal:
             self._is_eligible = context.columns.feasible[rows]
         self._neighbours = surrogates.neighbours(self._objective)
 
+    @property
+    def is_improving(self) -> bool:
+        """Whether something feasible has been measured, to be improved upon."""
+        return self._objective is not None and bool(self._is_eligible.any())
+
     def acquisition(self, pending: Array, rng: np.random.Generator) -> Acquisition:
         """Build the acquisition with some rows pending."""
-        if self._objective is None or not self._is_eligible.any():
+        if self._objective is None or not self.is_improving:
             if not self._constraints and self._success is None:
                 raise NumericalError("there is nothing to model yet")
             return search_for_feasibility(
@@ -107,6 +114,39 @@ class Goal:
             log_probability = torch.stack([part.value(on_device) for part in parts]).sum(0)
         probability: Array = log_probability.exp().cpu().numpy()
         return probability
+
+    def draw_feasibility(
+        self, n_worlds: int, rng: np.random.Generator
+    ) -> Callable[[Array], NDArray[np.bool_]] | None:
+        """Draw worlds in which constraints are what one function says of each.
+
+        Args:
+            n_worlds: How many, S.
+            rng: The only source of randomness.
+
+        Returns:
+            A function that says of rows ``(R, D)`` in which worlds they are feasible,
+            ``(S, R)``; ``None`` where nothing can be infeasible.
+        """
+        if not self._constraints and self._success is None:
+            return None
+        drawn = [(SamplePaths(m, n_worlds, rng=rng), m) for m in self._constraints]
+        fortune = rng.random((n_worlds, 1))
+
+        def is_feasible(rows: Array) -> NDArray[np.bool_]:
+            kept = np.ones((n_worlds, len(rows)), dtype=np.bool_)
+            X = torch.from_numpy(np.ascontiguousarray(rows))
+            with torch.inference_mode():
+                for paths, model in drawn:
+                    values = paths.values(X.to(paths.device)).cpu().numpy()
+                    kept &= values <= model.target(0.0)
+                if self._success is not None:
+                    chance = LogProbabilityOfSuccess(self._success)
+                    log_probability = chance.value(X.to(chance.device)).cpu().numpy()
+                    kept &= fortune < np.exp(log_probability)
+            return kept
+
+        return is_feasible
 
     def _best(self, model: GPModel) -> torch.Tensor:
         """Return what an improvement is measured from, per kernel, in standardized units."""

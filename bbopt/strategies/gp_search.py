@@ -8,6 +8,7 @@ so in its provenance. So does what was computed on the CPU because a device had 
 
 import time
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, TypeVar
 
@@ -28,6 +29,7 @@ from bbopt.strategies.candidates import Supply, is_deterministic, row_keys
 from bbopt.strategies.design import suggestions
 from bbopt.strategies.gp_devices import CPU, DevicePlan
 from bbopt.strategies.gp_goal import Goal
+from bbopt.strategies.gp_region import RegionSearch
 from bbopt.strategies.gp_rows import Rows
 from bbopt.strategies.gp_surrogates import (
     Surrogates,
@@ -59,6 +61,11 @@ N_PER_BRANCH: Final = 4
 branch seen once or twice, at poor values of its own parameters, looks hopeless to the model,
 which then polishes the branch that it knows."""
 N_WARM_STARTS: Final = 3
+N_GREEDY: Final = 16
+"""Points outstanding up to which each further one is searched given all others; beyond, the
+others hardly change what one more point gains, and a trust region gives them."""
+WIDE_COST: Final = 8
+"""Points' searches that take as long as a batch from the trust region."""
 _T = TypeVar("_T")
 
 
@@ -120,6 +127,8 @@ class GPSearch(RowCounter):
             saved=read_hyperparameters(scalars, arrays),
             anchor=int(scalars.get("anchor", 0)),
         )
+        of_objective = self._surrogates.settings_of_objective()
+        self._region = RegionSearch(context, of_objective, state=state)
         self._pace = Pace()
         self._answering: tuple[tuple[int, int], Surrogates] | None = None
 
@@ -133,8 +142,13 @@ class GPSearch(RowCounter):
             "n_told": self._n_told,
             **self._surrogates.scalars(),
             **self._devices.scalars(n_asked=self._n_asked),
+            **self._region.scalars(),
         }
-        arrays = {"optima": self._optima, **self._surrogates.arrays()}
+        arrays = {
+            "optima": self._optima,
+            **self._surrogates.arrays(),
+            **self._region.arrays(),
+        }
         return StrategyState("gp", 1, scalars, arrays)
 
     def ask(self, n: int, *, time_left_s: float | None = None) -> list[Suggestion]:
@@ -197,7 +211,7 @@ class GPSearch(RowCounter):
             self._surrogates.move_to(device)
             self._pace = Pace()
         saved, anchor = dict(self._surrogates.saved), self._surrogates.anchor
-        optima, counter = self._optima, self._counter
+        optima, counter, region = self._optima, self._counter, copy(self._region)
         try:
             return self._model_based(n, pending, _seconds_until(give_up_at))
         except RuntimeError as error:
@@ -209,6 +223,7 @@ class GPSearch(RowCounter):
             self._context, self._settings.kernels, CPU, saved=saved, anchor=anchor
         )
         self._optima, self._counter, self._status = optima, counter, Status.RUNNING
+        self._region = region
         self._answering, self._pace = None, Pace()
         torch.cuda.empty_cache()
         notes = f"out of memory on {device}: computed on the CPU"
@@ -220,8 +235,9 @@ class GPSearch(RowCounter):
     ) -> list[Suggestion]:
         """Go down the ladder until something answers."""
         n_rows, n_models = len(self._context.columns.X), len(self._surrogates.outputs) - 1
+        n_searched = self._n_searched(n, len(pending))
         effort = self._pace.effort(
-            n=n, n_rows=n_rows, n_models=n_models, time_left_s=time_left_s
+            n=n_searched, n_rows=n_rows, n_models=n_models, time_left_s=time_left_s
         )
         if effort is Effort.NONE:
             return self._quasi_random(n, f"{time_left_s:.3f} s left, too short for a model")
@@ -240,7 +256,7 @@ class GPSearch(RowCounter):
         if effort is Effort.FULL:
             end = time.perf_counter()
             self._pace.learn(
-                n=n,
+                n=n_searched,
                 n_rows=n_rows,
                 n_models=n_models,
                 fit_s=middle - start,
@@ -248,8 +264,15 @@ class GPSearch(RowCounter):
             )
         return self._suggestions(n, found, models, notes)
 
+    def _n_searched(self, n: int, n_pending: int) -> int:
+        """Return for how many points' search an ask takes as long as for this one."""
+        if not self._region.is_usable(bool(self._context.columns.feasible.any())):
+            return n
+        return min(n, max(0, N_GREEDY - n_pending) + WIDE_COST)
+
     def _at_prior_mode(self, n: int, pending: Array, error: Exception) -> list[Suggestion]:
         self._surrogates.forget_hyperparameters()
+        self._region.forget_hyperparameters()
         self._optima = self._supply.nothing()
         try:
             models = self._surrogates.condition()
@@ -262,32 +285,56 @@ class GPSearch(RowCounter):
     def _search(
         self, n: int, pending: Array, models: dict[str, GPModel], *, is_short: bool
     ) -> list[Found]:
-        """Choose ``n`` rows greedily, each with the earlier ones pending."""
+        """Choose ``n`` rows: greedily, each with the earlier ones pending, while few are
+        outstanding, then from the trust region.
+        """
         codec, settings = self._context.codec, self._settings
         rng = stream(self._context.seed, "gp", self._n_asked)
         goal = Goal(self._context, models, self._surrogates, settings.n_fantasies)
         has_warm_starts = len(self._optima) > 0
         is_small = is_short or has_warm_starts
+        n_greedy = n
+        if self._region.is_usable(goal.is_improving):
+            n_greedy = min(n, max(0, N_GREEDY - len(pending)))
         found: list[Found] = []
-        for taken in self._taken(models, pending):
-            found += maximise_batch(
-                lambda rows: goal.acquisition(rows, rng),
-                codec,
-                rng,
-                n=n - len(found),
-                pending=np.concatenate([pending, *[each.x[None] for each in found]]),
-                incumbents=goal.incumbents(),
-                taken=taken,
-                warm_starts=self._optima if has_warm_starts else None,
-                length_scales=goal.length_scales(),
-                settings=settings.warm if is_small else settings.first,
-            )
-            if len(found) == n:
-                break
-        if not all(np.isfinite(each.value) for each in found):
-            raise NumericalError("the acquisition is not a number wherever it was evaluated")
+
+        def greedily(n: int) -> None:
+            for taken in self._taken(models, pending) if n > len(found) else []:
+                found.extend(
+                    maximise_batch(
+                        lambda rows: goal.acquisition(rows, rng),
+                        codec,
+                        rng,
+                        n=n - len(found),
+                        pending=_with(pending, found),
+                        incumbents=goal.incumbents(),
+                        taken=taken,
+                        warm_starts=self._optima if has_warm_starts else None,
+                        length_scales=goal.length_scales(),
+                        settings=settings.warm if is_small else settings.first,
+                    )
+                )
+                if len(found) == n:
+                    break
+            if not all(np.isfinite(each.value) for each in found if not each.reason):
+                raise NumericalError(
+                    "the acquisition is not a number wherever it was evaluated"
+                )
+
+        greedily(n_greedy)
         if found:
             self._optima = found[0].optima[:N_WARM_STARTS].copy()
+        if n > n_greedy:
+            found += self._region.choose(
+                n - len(found),
+                _with(pending, found),
+                anywhere=models["objective"],
+                n_outstanding=len(self._context.columns.pending),
+                draw_feasibility=goal.draw_feasibility,
+                rng=stream(self._context.seed, "gp", "region", self._n_asked),
+                has_time=not is_short,
+            )
+            greedily(n)
         return found
 
     def _taken(self, models: dict[str, GPModel], pending: Array) -> list[Array]:
@@ -322,7 +369,7 @@ class GPSearch(RowCounter):
             provenance = Provenance(
                 "gp",
                 degraded_from="gp" if notes else "",
-                reason=notes,
+                reason=notes or each.reason,
                 acquisition_value=each.value if np.isfinite(each.value) else None,
                 predicted=predicted,
             )
@@ -447,6 +494,10 @@ def _degraded(suggestion: Suggestion, reason: str) -> Suggestion:
     reason = "; ".join(filter(None, (provenance.reason, reason)))
     provenance = replace(provenance, degraded_from="gp", reason=reason)
     return replace(suggestion, provenance=provenance)
+
+
+def _with(rows: Array, found: Sequence[Found]) -> Array:
+    return np.concatenate([rows, *[each.x[None] for each in found]])
 
 
 def _has_row(X: Array, row: Array) -> bool:

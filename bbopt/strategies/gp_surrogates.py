@@ -190,6 +190,10 @@ class Surrogates:
             self.device = device
             self._hot.clear()
 
+    def settings_of_objective(self) -> GPSettings:
+        """Return what kind of model the objective's is."""
+        return self._settings(self.outputs[0])
+
     def forget_hyperparameters(self) -> None:
         """Go back to the prior's mode: the last resort before giving the models up."""
         self.saved.clear()

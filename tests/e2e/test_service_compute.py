@@ -141,3 +141,28 @@ def test_the_recorded_log_reproduces_every_suggestion_of_the_model(tmp_path: Pat
         assert replay(spec.problem, spec.strategy, spec.seed, events) == []
 
     scenario()
+
+
+@pytest.mark.slow
+def test_a_client_that_asks_for_fifty_gets_them_from_the_region_and_they_replay(
+    tmp_path: Path,
+) -> None:
+    served = Served(str(tmp_path / "wide.db"))
+    study = served.caller.create("wide", quadratic(strategy="gp")).name
+    for _ in range(2):
+        trials = served.caller.ask(study, 50).trials
+        assert len(trials) == 50
+        for trial in trials:
+            values = {name: each.double_value for name, each in trial.parameters.items()}
+            served.caller.tell(study, trial, loss(values))
+    reasons = [trial.provenance.reason for trial in trials]
+    assert sum(reason.startswith("trust region") for reason in reasons) == 34
+    served.close()
+
+    @asynchronous
+    async def scenario() -> None:
+        data, events = await read_log(served.db, "wide")
+        spec = study_spec_from_message(study_pb2.StudySpec.FromString(data))
+        assert replay(spec.problem, spec.strategy, spec.seed, events) == []
+
+    scenario()

@@ -42,9 +42,9 @@ class GPSpec:
     """Gaussian-process surrogate with (constrained) log expected improvement."""
 
     n_initial: int | None = None
-    """Quasi-random points before the first model; ``None``: 10 for four or more searched
-    parameters, 5 below, and at least four for each value of a categorical parameter that
-    others hang on.
+    """Points before the first model, the defaults or the middle of the space and quasi-random
+    ones; ``None``: 10 for four or more searched parameters, 5 below, and at least four for each
+    value of a categorical parameter that others hang on.
     """
     quality: Quality = Quality.BALANCED
 

@@ -111,7 +111,7 @@ def run_missing(tasks: Sequence[Task], path: Path, n_jobs: int) -> bool:
     Returns:
         Whether all went well. A task that fails leaves no record and is tried again next time.
     """
-    done = set() if not path.exists() else {_key(line["job"]) for line in _lines(path)}
+    done = set() if not path.exists() else {_key(line["job"]) for line in read_lines(path)}
     missing = [task for task in tasks if _key(task.job) not in done]
     path.parent.mkdir(parents=True, exist_ok=True)
     _end_last_line(path)
@@ -151,7 +151,7 @@ def _end_last_line(path: Path) -> None:
             out.write("\n")
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Read records; a line that was cut off by a crash is left out."""
     for text in filter(None, path.read_text().splitlines()):
         try:
@@ -161,7 +161,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _selected(paths: Sequence[Path], names: Sequence[str], budget: int) -> list[Run]:
-    lines = [line for path in paths for line in _lines(path)]
+    lines = [line for path in paths for line in read_lines(path)]
     return read_runs(lines, problems=names, budget=budget)
 
 

@@ -32,12 +32,13 @@ import torch
 from numpy.typing import NDArray
 
 from bbopt import Optimizer
-from bbopt.gp import GPModel, GPSettings, Hyperparameters
+from bbopt.gp import GPModel, Hyperparameters
 from bbopt.numerics import stream
 from bbopt.problems import hartmann6
 from bbopt.problems.continuous import HARTMANN_A, HARTMANN_ALPHA, HARTMANN_P
 from bbopt.space import Codec
 from bbopt.strategies import StrategyContext
+from bbopt.strategies.gp_settings import ModelChoices
 from bbopt.strategies.gp_surrogates import Surrogates
 from bbopt.trial import (
     Columns,
@@ -212,7 +213,7 @@ def measure_quality(n: int) -> list[Quality]:
     columns = Columns(KNOWN.problem, CODEC, make_events(n))
     surrogates = Surrogates(
         StrategyContext(KNOWN.problem, CODEC, columns, 1, "cpu"),
-        GPSettings().kernels,
+        ModelChoices(),
         torch.device("cpu"),
     )
     model = surrogates.refit()[0]["objective"]

@@ -28,7 +28,13 @@ from bbopt.gp.fit import FitSettings, RefitSchedule, fit_map
 from bbopt.gp.kernels import Kernel
 from bbopt.gp.objective import BASE_JITTER, MapObjective
 from bbopt.gp.posterior import Members, Posterior
-from bbopt.gp.priors import FixedNoise, HyperPriors, LearnedNoise
+from bbopt.gp.priors import (
+    CATEGORY_SCALE,
+    FixedNoise,
+    HyperPriors,
+    LearnedNoise,
+    LogNormalPrior,
+)
 from bbopt.gp.warp import (
     IdentityWarp,
     OutputWarp,
@@ -91,6 +97,8 @@ class GPSettings:
     kernels: tuple[Kernel, ...] = (Kernel.MATERN52, Kernel.RBF)
     warp: WarpKind = WarpKind.HALF_RANK
     noise: LearnedNoise | FixedNoise = field(default_factory=LearnedNoise)
+    category_scale: LogNormalPrior | None = CATEGORY_SCALE
+    """Prior of the length scales of categorical columns; ``None`` is that of all others."""
     fit: FitSettings = field(default_factory=FitSettings)
     schedule: RefitSchedule = field(default_factory=RefitSchedule)
 
@@ -144,7 +152,12 @@ class GPModel:
         self.settings = settings or GPSettings()
         self.device = device or torch.device("cpu")
         self.feature_map = FeatureMap(columns)
-        self.priors = HyperPriors(self.feature_map.n_columns, self.settings.noise)
+        self.priors = HyperPriors(
+            self.feature_map.n_columns,
+            self.settings.noise,
+            is_category=tuple(column.kind.name == "CATEGORICAL" for column in columns),
+            category_scale=self.settings.category_scale,
+        )
         self._X = np.empty((0, self.feature_map.n_columns))
         self._y = np.empty(0)
         self._noise_sd = np.empty(0)

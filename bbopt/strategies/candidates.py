@@ -42,6 +42,11 @@ def row_keys(X: Array) -> list[bytes]:
     return [row.tobytes() for row in np.ascontiguousarray(X, dtype=np.float64)]
 
 
+def has_row(X: Array, row: Array) -> bool:
+    """Whether a canonical row is one of several."""
+    return row_keys(row[None])[0] in set(row_keys(X))
+
+
 class Supply:
     """Feasible points that have not been handed out.
 
@@ -119,7 +124,9 @@ class Supply:
         """
         return self._draw(taken, stream(self._context.seed, purpose, counter))
 
-    def take_sobol(self, n: int, counter: int) -> tuple[Array, int]:
+    def take_sobol(
+        self, n: int, counter: int, *, taken: Array | None = None
+    ) -> tuple[Array, int]:
         """Take the next feasible points of the study's Sobol sequence, in its order.
 
         Where hardly any point of the sequence is feasible, the rest is sampled uniformly.
@@ -127,21 +134,23 @@ class Supply:
         Args:
             n: How many.
             counter: Points of the sequence that have been used up.
+            taken: Rows that count as seen besides ``seen()``, shape ``(k, D)``; ``None``: none.
 
         Returns:
             Canonical feasible rows, shape ``(k, D)``, and the new counter; ``k < n`` when the
             space ran out.
         """
-        taken = self.nothing()
+        n_before = 0 if taken is None else len(taken)
+        rows = self.nothing() if taken is None else taken
         for _ in range(n):
-            row, used = self._next_sobol(counter, taken)
+            row, used = self._next_sobol(counter, rows)
             if row is None:
-                row = self._draw(taken, stream(self._context.seed, "sobol", counter))
+                row = self._draw(rows, stream(self._context.seed, "sobol", counter))
             if row is None:
                 break
-            taken = np.concatenate([taken, row])
+            rows = np.concatenate([rows, row])
             counter += used
-        return taken, counter
+        return rows[n_before:], counter
 
     def _draw(self, taken: Array, rng: np.random.Generator) -> Array | None:
         """Draw one row that is new where possible; ``None`` when the space ran out."""

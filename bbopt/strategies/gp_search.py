@@ -1,15 +1,16 @@
 """The default strategy: Gaussian processes and (constrained) log expected improvement.
 
-It starts with the space's default point and quasi-random points, then lets the models choose. A
-failed fit never fails an ask; the ladder is: the newest hyperparameters, the same with jitter,
-the earlier ones, the prior's mode, a quasi-random point. Whatever is below the first rung says
-so in its provenance. So does what was computed on the CPU because a device had no memory left.
+It starts with the space's default point or its middle and quasi-random points, then lets the
+models choose. A failed fit never fails an ask; the ladder is: the newest hyperparameters, the
+same with jitter, the earlier ones, the prior's mode, a quasi-random point. Whatever is below
+the first rung says so in its provenance. So does what was computed on the CPU because a device
+had no memory left.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar, Final, TypeVar
 
 import numpy as np
@@ -17,20 +18,20 @@ import torch
 
 from bbopt.acquisition import LogProbabilityOfFeasibility, LogProbabilityOfSuccess
 from bbopt.errors import NumericalError, PreconditionError
-from bbopt.gp import GPModel, Kernel
+from bbopt.gp import GPModel
 from bbopt.numerics import FAILURES, stream
 from bbopt.numerics.devices import is_out_of_memory
 from bbopt.problem import Noise
-from bbopt.search import Found, SearchSettings, maximise_batch
-from bbopt.space import ColumnKind, Fixed
-from bbopt.space.conditions import parents
-from bbopt.specs import CAPABILITIES, Capabilities, GPSpec, Quality
-from bbopt.strategies.candidates import Supply, is_deterministic, row_keys
+from bbopt.search import Found, maximise_batch
+from bbopt.specs import CAPABILITIES, Capabilities, GPSpec
+from bbopt.strategies.candidates import Supply, has_row, is_deterministic
 from bbopt.strategies.design import suggestions
+from bbopt.strategies.gp_design import first_row, n_initial
 from bbopt.strategies.gp_devices import CPU, DevicePlan
 from bbopt.strategies.gp_goal import Goal
 from bbopt.strategies.gp_region import RegionSearch
 from bbopt.strategies.gp_rows import Rows
+from bbopt.strategies.gp_settings import CHOICES, GPChoices
 from bbopt.strategies.gp_surrogates import (
     Surrogates,
     is_noise_visible,
@@ -52,14 +53,6 @@ from bbopt.strategies.strategy import (
 )
 from bbopt.trial import Predicted, Provenance, StrategyState, Suggestion
 
-N_INITIAL_SMALL: Final = 5
-"""Quasi-random points for up to three searched parameters."""
-N_INITIAL: Final = 10
-"""For four and more; 5 was better at half the budget and worse at its end."""
-N_PER_BRANCH: Final = 4
-"""Initial points for each value of a categorical parameter that other parameters hang on. A
-branch seen once or twice, at poor values of its own parameters, looks hopeless to the model,
-which then polishes the branch that it knows."""
 N_WARM_STARTS: Final = 3
 N_GREEDY: Final = 16
 """Points outstanding up to which each further one is searched given all others; beyond, the
@@ -69,37 +62,18 @@ WIDE_COST: Final = 8
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    kernels: tuple[Kernel, ...]
-    first: SearchSettings
-    warm: SearchSettings
-    n_fantasies: int
-
-
-SETTINGS: Final = {
-    Quality.FAST: _Settings(
-        (Kernel.MATERN52,), SearchSettings.small(), SearchSettings.small(), 16
-    ),
-    Quality.BALANCED: _Settings(
-        (Kernel.MATERN52, Kernel.RBF), SearchSettings(), SearchSettings.small(), 64
-    ),
-    Quality.THOROUGH: _Settings(
-        (Kernel.MATERN52, Kernel.RBF),
-        SearchSettings(n_spread=2048, n_local=512, n_starts=16),
-        SearchSettings(n_spread=1024, n_local=256, n_starts=12),
-        128,
-    ),
-}
-
-
 class GPSearch(RowCounter):
     """Constrained Bayesian optimization on the engine."""
 
     capabilities: ClassVar[Capabilities] = CAPABILITIES[GPSpec]
 
     def __init__(
-        self, context: StrategyContext, spec: GPSpec, state: StrategyState | None
+        self,
+        context: StrategyContext,
+        spec: GPSpec,
+        state: StrategyState | None,
+        *,
+        choices: GPChoices | None = None,
     ) -> None:
         """Start, or continue from a state.
 
@@ -107,22 +81,23 @@ class GPSearch(RowCounter):
             context: The study.
             spec: Settings.
             state: From ``state()``.
+            choices: What to do instead of what the settings call for.
         """
         scalars = read_scalars(state, "gp")
         super().__init__(scalars)
         arrays = {} if state is None else state.arrays
         self._context = context
-        self._settings = SETTINGS[spec.quality]
+        self._choices = choices or CHOICES[spec.quality]
         self._supply = Supply(context)
-        self._n_initial = _n_initial(context, spec)
-        self._default = _default_row(context)
+        self._n_initial = n_initial(context, spec)
+        self._first = first_row(context, starts_at_center=self._choices.starts_at_center)
         self._n_asked = int(scalars.get("n_asked", 0))
         self._counter = int(scalars.get("counter", 0))
         self._optima: Array = np.array(arrays.get("optima", self._supply.nothing()))
         self._devices = DevicePlan(context.device, scalars)
         self._surrogates = Surrogates(
             context,
-            self._settings.kernels,
+            self._choices.model,
             self._devices.current,
             saved=read_hyperparameters(scalars, arrays),
             anchor=int(scalars.get("anchor", 0)),
@@ -178,10 +153,14 @@ class GPSearch(RowCounter):
         is_blind = self._dim == 0 or n_rows < max(2, self._n_initial // 2)
         n_wanted = n if is_blind else min(n, max(0, self._n_initial - n_seen))
         found: list[Suggestion] = []
-        default = self._default if n_wanted and self._n_asked == 0 else None
-        if default is not None and not _has_row(self._supply.seen(), default):
-            found = suggestions(self._context, [default], "default")
-        rows, self._counter = self._supply.take_sobol(n_wanted - len(found), self._counter)
+        taken = self._supply.nothing()
+        first = self._first if n_wanted and self._n_asked == 0 else None
+        if first is not None and not has_row(self._supply.seen(), first[0]):
+            found = suggestions(self._context, [first[0]], first[1], reason="initial design")
+            taken = first[0][None]
+        rows, self._counter = self._supply.take_sobol(
+            n_wanted - len(found), self._counter, taken=taken
+        )
         found += suggestions(self._context, rows, "sobol", reason="initial design")
         if len(found) < n_wanted:
             self._status = Status.EXHAUSTED
@@ -220,7 +199,7 @@ class GPSearch(RowCounter):
         # Here nothing holds the tensors of what failed any more, as the error's traceback did.
         self._devices.spare(n_asked=self._n_asked)
         self._surrogates = Surrogates(
-            self._context, self._settings.kernels, CPU, saved=saved, anchor=anchor
+            self._context, self._choices.model, CPU, saved=saved, anchor=anchor
         )
         self._optima, self._counter, self._status = optima, counter, Status.RUNNING
         self._region = region
@@ -288,9 +267,9 @@ class GPSearch(RowCounter):
         """Choose ``n`` rows: greedily, each with the earlier ones pending, while few are
         outstanding, then from the trust region.
         """
-        codec, settings = self._context.codec, self._settings
+        codec, choices = self._context.codec, self._choices
         rng = stream(self._context.seed, "gp", self._n_asked)
-        goal = Goal(self._context, models, self._surrogates, settings.n_fantasies)
+        goal = Goal(self._context, models, self._surrogates, choices.n_fantasies)
         has_warm_starts = len(self._optima) > 0
         is_small = is_short or has_warm_starts
         n_greedy = n
@@ -311,7 +290,7 @@ class GPSearch(RowCounter):
                         taken=taken,
                         warm_starts=self._optima if has_warm_starts else None,
                         length_scales=goal.length_scales(),
-                        settings=settings.warm if is_small else settings.first,
+                        settings=choices.warm if is_small else choices.first,
                     )
                 )
                 if len(found) == n:
@@ -473,7 +452,7 @@ class GPSearch(RowCounter):
     def _fresh_surrogates(self) -> Surrogates:
         """Return models at the prior's mode."""
         device = self._surrogates.device
-        return Surrogates(self._context, self._settings.kernels, device)
+        return Surrogates(self._context, self._choices.model, device)
 
     def _moments(self, models: dict[str, GPModel], X: Array) -> dict[str, Moments]:
         """Predict metrics in the user's units; the first bound of a metric speaks for it."""
@@ -498,41 +477,3 @@ def _degraded(suggestion: Suggestion, reason: str) -> Suggestion:
 
 def _with(rows: Array, found: Sequence[Found]) -> Array:
     return np.concatenate([rows, *[each.x[None] for each in found]])
-
-
-def _has_row(X: Array, row: Array) -> bool:
-    return row_keys(row[None])[0] in set(row_keys(X))
-
-
-def _default_row(context: StrategyContext) -> Array | None:
-    """Return the row of the space's defaults, if every searched parameter has one."""
-    point = context.problem.space.default_point()
-    if point is None or context.codec.dim == 0:
-        return None
-    return context.codec.encode(point)
-
-
-def _n_initial(context: StrategyContext, spec: GPSpec) -> int:
-    if spec.n_initial is not None:
-        return max(1, spec.n_initial)
-    n_plain = N_INITIAL if context.codec.dim >= 4 else N_INITIAL_SMALL
-    return max(n_plain, N_PER_BRANCH * _n_branches(context))
-
-
-def _n_branches(context: StrategyContext) -> int:
-    """Return the most values of a categorical parameter that others hang on; 0 without one."""
-    space = context.problem.space
-    hung_on = {
-        parent
-        for parameter in space.parameters
-        if not isinstance(parameter, Fixed) and parameter.active_if is not None
-        for parent in parents(parameter.active_if)
-    }
-    return max(
-        (
-            column.n_levels
-            for column in context.codec.columns
-            if column.kind is ColumnKind.CATEGORICAL and column.name in hung_on
-        ),
-        default=0,
-    )

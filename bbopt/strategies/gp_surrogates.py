@@ -21,7 +21,6 @@ from bbopt.gp import (
     GPModel,
     GPSettings,
     Hyperparameters,
-    Kernel,
     LearnedNoise,
     OutputWarp,
     RefitSchedule,
@@ -32,6 +31,7 @@ from bbopt.gp.warp import variance_of_targets
 from bbopt.numerics import FAILURES
 from bbopt.problem import Noise
 from bbopt.strategies.gp_rows import Rows, choose_rows, fit_warp_of_all
+from bbopt.strategies.gp_settings import ModelChoices
 from bbopt.strategies.outputs import Output, outputs_of
 from bbopt.strategies.strategy import Array, StrategyContext
 from bbopt.trial import OutcomeCode
@@ -91,7 +91,7 @@ class Surrogates:
     def __init__(
         self,
         context: StrategyContext,
-        kernels: tuple[Kernel, ...],
+        choices: ModelChoices,
         device: torch.device,
         *,
         saved: Mapping[str, Hyperparameters] | None = None,
@@ -101,13 +101,13 @@ class Surrogates:
 
         Args:
             context: The study.
-            kernels: Members of each model's ensemble.
+            choices: How models are built.
             device: Where tensors live.
             saved: Hyperparameters by output; outputs without any start at the prior's mode.
             anchor: Number of rows among which a subset was chosen; 0 while all are used.
         """
         self._context = context
-        self._kernels = kernels
+        self._choices = choices
         self.device = device
         self.outputs = outputs_of(context.problem, context.columns)
         self.saved = dict(saved or {})
@@ -237,8 +237,20 @@ class Surrogates:
         if output.is_label:
             noise = LearnedNoise(floor=LABEL_NOISE_FLOOR)
         else:
-            noise = LearnedNoise() if output.noise is Noise.LEARNED else FixedNoise()
-        return GPSettings(self._kernels, _kind_of_warp(output), noise, FIT, SCHEDULE)
+            noise = self._choices.noise if output.noise is Noise.LEARNED else FixedNoise()
+        return GPSettings(
+            self._choices.kernels,
+            self._kind_of_warp(output),
+            noise,
+            self._choices.category_scale,
+            FIT,
+            SCHEDULE,
+        )
+
+    def _kind_of_warp(self, output: Output) -> WarpKind:
+        if output.is_label:
+            return WarpKind.IDENTITY
+        return self._choices.objective_warp if output.is_objective else WarpKind.BILOG
 
     # ------------------------------------------------------------------ data
 
@@ -313,7 +325,7 @@ class Surrogates:
         key = (base, columns.amended_revision)
         known = self._warps.get(output.name)
         if known is None or known[0] != key:
-            warp = fit_warp_of_all(_kind_of_warp(output), columns.Y[:base, output.column])
+            warp = fit_warp_of_all(self._kind_of_warp(output), columns.Y[:base, output.column])
             known = self._warps[output.name] = (key, warp)
         return known[1]
 
@@ -327,12 +339,6 @@ class Surrogates:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays to store."""
         return {f"theta/{name}": saved.theta for name, saved in self.saved.items()}
-
-
-def _kind_of_warp(output: Output) -> WarpKind:
-    if output.is_label:
-        return WarpKind.IDENTITY
-    return WarpKind.HALF_RANK if output.is_objective else WarpKind.BILOG
 
 
 def read_hyperparameters(

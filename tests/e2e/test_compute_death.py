@@ -147,7 +147,7 @@ def test_a_study_whose_compute_is_killed_gets_what_its_twin_gets(tmp_path: Path)
     assert status == 0, errors
     assert n_killed == 2
     assert [essence(each) for each in shaken] == [essence(each) for each in calm]
-    assert {each.provenance.generator for each in calm} == {"sobol", "gp"}
+    assert {each.provenance.generator for each in calm} == {"center", "sobol", "gp"}
     assert_replays(db, "shaken")
 
 
@@ -166,7 +166,7 @@ def test_a_study_whose_server_is_killed_gets_what_its_twin_gets(tmp_path: Path) 
     status, errors = server.end(signal.SIGTERM)
     assert status == 0, errors
     assert [essence(each) for each in shaken] == [essence(each) for each in calm]
-    assert {each.provenance.generator for each in calm} == {"sobol", "gp"}
+    assert {each.provenance.generator for each in calm} == {"center", "sobol", "gp"}
     assert_replays(db, "shaken")
 
 

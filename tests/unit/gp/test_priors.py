@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import lognorm, norm
 
 from bbopt.gp import FixedNoise, HyperPriors, LearnedNoise, LogNormalPrior
+from bbopt.gp.priors import CATEGORY_SCALE
 from bbopt.numerics import stream
 
 
@@ -82,3 +83,26 @@ def test_a_prior_that_is_none_is_refused(build: object) -> None:
     assert callable(build)
     with pytest.raises(ValueError, match=r".+"):
         build()
+
+
+def test_categories_have_a_prior_of_their_own() -> None:
+    priors = HyperPriors(3, is_category=(False, True, False))
+    plain = HyperPriors(3)
+    assert priors.length_scale_priors()[1] == CATEGORY_SCALE
+    assert priors.length_scale_priors()[0] == plain.length_scale_prior
+    mode = priors.mode()
+    assert mode[1] == CATEGORY_SCALE.log_mode
+    np.testing.assert_array_equal(mode[[0, 2, 3, 4]], plain.mode()[[0, 2, 3, 4]])
+    _, gradient = priors.log_density(mode)
+    np.testing.assert_allclose(gradient, 0.0, atol=1e-9)
+
+
+def test_without_one_categories_are_like_all_others() -> None:
+    priors = HyperPriors(2, is_category=(True, False), category_scale=None)
+    theta = stream(2, "theta").normal(size=4)
+    assert priors.log_density(theta)[0] == HyperPriors(2).log_density(theta)[0]
+
+
+def test_every_length_scale_is_named_or_none() -> None:
+    with pytest.raises(ValueError, match="is_category"):
+        HyperPriors(3, is_category=(True,))

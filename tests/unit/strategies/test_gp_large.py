@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bbopt import Categorical, Float, Metric, MetricKind, Noise, Optimizer, Problem, Space
-from bbopt.gp import GPModel, GPSettings, Hyperparameters
+from bbopt.gp import GPModel, Hyperparameters
 from bbopt.numerics import stream
 from bbopt.problem import Goal
 from bbopt.problems import hartmann6
@@ -13,6 +13,7 @@ from bbopt.space import Codec
 from bbopt.specs import GPSpec, Quality
 from bbopt.strategies import StrategyContext, gp_surrogates
 from bbopt.strategies.gp_rows import choose_rows
+from bbopt.strategies.gp_settings import ModelChoices
 from bbopt.strategies.gp_surrogates import Surrogates
 from bbopt.strategies.strategy import Array
 from bbopt.trial import (
@@ -189,7 +190,7 @@ def test_the_model_of_a_large_study_is_nearly_as_good_as_the_exact_one() -> None
         known.problem, codec, log_of(codec, X, [measured(value=float(v)) for v in y])
     )
     context = StrategyContext(known.problem, codec, columns, 1, "cpu")
-    surrogates = Surrogates(context, GPSettings().kernels, torch.device("cpu"))
+    surrogates = Surrogates(context, ModelChoices(), torch.device("cpu"))
     model = surrogates.refit()[0]["objective"]
     assert model.n == 1000
     exact = GPModel.restored(

@@ -1,0 +1,307 @@
+"""What each choice of the engine is worth: the default strategy with one choice taken back.
+
+Run ``python -m benchmarks.ablation``. It runs what is missing in ``--out`` (JSON lines, one a
+study, so that an interrupted run goes on where it was), one process a study with one BLAS
+thread, and prints a Markdown table. The functions are those of ``benchmarks.heldout``: none of
+the choices was made on them. A run with a choice and the run without it share the seed, which
+is the function's as well.
+"""
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+from unittest import mock
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+from scipy.stats import binomtest
+
+import bbopt
+from bbopt.gp import Kernel, LearnedNoise, WarpKind
+from bbopt.specs import GPSpec, Quality
+from bbopt.strategies import registry
+from bbopt.strategies.gp_search import GPSearch
+from bbopt.strategies.gp_settings import CHOICES, GPChoices
+from bbopt.trial import Value
+from benchmarks import heldout
+from benchmarks.efficiency import read_lines
+
+DEFAULT: Final = "default"
+DIGITS: Final = 1e-5
+"""Less regret than this counts as none."""
+MILESTONES: Final = (10, 20, 30, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """The default with one choice taken back."""
+
+    text: str
+    choices: GPChoices
+    n_initial: int | None = None
+    problems: tuple[str, ...] = tuple(heldout.MAKERS)
+    """Those on which it can make a difference."""
+
+
+def _ablations() -> dict[str, Ablation]:
+    full = CHOICES[Quality.BALANCED]
+    model = full.model
+    mixed = tuple(name for name in heldout.MAKERS if name.startswith("mixed"))
+    return {
+        DEFAULT: Ablation("everything as it is", full),
+        "center": Ablation(
+            "starts at a Sobol point instead of the middle",
+            replace(full, starts_at_center=False),
+        ),
+        "categories": Ablation(
+            "the length scales of categories have the prior of all others",
+            replace(full, model=replace(model, category_scale=None)),
+            problems=mixed,
+        ),
+        "n_initial": Ablation("5 initial points instead of 10", full, n_initial=5),
+        "warp": Ablation(
+            "the objective is standardised only",
+            replace(full, model=replace(model, objective_warp=WarpKind.STANDARDISE)),
+        ),
+        "kernels": Ablation(
+            "Matern 5/2 alone",
+            replace(full, model=replace(model, kernels=(Kernel.MATERN52,))),
+        ),
+        "floor": Ablation(
+            "least noise variance 1e-4 instead of 1e-6",
+            replace(full, model=replace(model, noise=LearnedNoise(1e-4))),
+        ),
+    }
+
+
+ABLATIONS: Final[Mapping[str, Ablation]] = _ablations()
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One study."""
+
+    ablation: str
+    problem: str
+    seed: int
+    budget: int
+
+    @property
+    def job(self) -> dict[str, Any]:
+        """What the record of the task is known by."""
+        return {
+            "ablation": self.ablation,
+            "problem": self.problem,
+            "seed": self.seed,
+            "budget": self.budget,
+        }
+
+
+def run_task(task: Task) -> dict[str, Any]:
+    """Run one study, one trial at a time.
+
+    Returns:
+        A line of the records: after each evaluation the true value of the best feasible point,
+        on noisy problems of the point that measured best; null while nothing was feasible.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    ablation = ABLATIONS[task.ablation]
+    target = heldout.MAKERS[task.problem](task.seed)
+    objective = target.problem.objective.name
+    noise = np.random.default_rng([777, task.seed])
+    values: list[float | None] = []
+    observed, best = math.inf, math.inf
+    spent_s = 0.0
+    builder = partial(GPSearch, choices=ablation.choices)
+    with mock.patch.dict(registry.BUILDERS, {GPSpec: builder}):
+        spec = GPSpec(n_initial=ablation.n_initial)
+        optimizer = bbopt.Optimizer(target.problem, spec, task.seed)
+        for _ in range(task.budget):
+            start_s = time.process_time()
+            (trial,) = optimizer.ask()
+            spent_s += time.process_time() - start_s
+            measured = target.evaluate(trial.parameters)
+            told = dict(measured)
+            told[objective] += target.noise_sd * float(noise.standard_normal())
+            optimizer.tell(trial, told)
+            is_feasible = target.problem.is_feasible(
+                {name: Value(value) for name, value in measured.items()}
+            )
+            if is_feasible and told[objective] < observed:
+                observed, best = told[objective], measured[objective]
+            values.append(None if best == math.inf else best)
+    return {"job": task.job, "ask_ms": round(1e3 * spent_s / task.budget, 2), "values": values}
+
+
+def run_missing(tasks: Sequence[Task], path: Path, n_jobs: int) -> None:
+    """Run the tasks that ``path`` has no record of, and append theirs."""
+    done = [line["job"] for line in read_lines(path)] if path.exists() else []
+    missing = [task for task in tasks if task.job not in done]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.heldout", "bbopt.strategies.gp_search"])
+    with (
+        path.open("a") as out,
+        ProcessPoolExecutor(n_jobs, mp_context=context, max_tasks_per_child=1) as pool,
+    ):
+        running = [pool.submit(run_task, task) for task in missing]
+        for n, future in enumerate(as_completed(running), 1):
+            line = future.result()
+            out.write(json.dumps(line) + "\n")
+            out.flush()
+            print(f"{n}/{len(missing)} {line['job']}", file=sys.stderr, flush=True)
+
+
+# ---------------------------------------------------------------------- report
+
+
+class Records:
+    """Log10 regrets by ablation, problem and seed."""
+
+    def __init__(self, lines: Sequence[Mapping[str, Any]], budget: int) -> None:
+        """Sort the lines of one budget."""
+        self.budget = budget
+        self.lines: dict[tuple[str, str, int], Mapping[str, Any]] = {}
+        for line in lines:
+            job = line["job"]
+            if job["budget"] == budget:
+                self.lines[job["ablation"], job["problem"], job["seed"]] = line
+
+    def score(self, ablation: str, problem: str, seed: int, n: int) -> float:
+        """Return the log10 regret after ``n`` evaluations; 6 while nothing was feasible."""
+        value = self.lines[ablation, problem, seed]["values"][n - 1]
+        return 6.0 if value is None else math.log10(max(value, DIGITS))
+
+    def differences(self, ablation: str, problem: str, n: int) -> list[float]:
+        """Return by how much the ablation is worse than the default, by seed."""
+        return [
+            self.score(ablation, problem, seed, n) - self.score(DEFAULT, problem, seed, n)
+            for name, of, seed in self.lines
+            if (name, of) == (ablation, problem) and (DEFAULT, problem, seed) in self.lines
+        ]
+
+    def ask_ms(self, ablation: str, problems: Sequence[str]) -> float:
+        """Return the mean CPU milliseconds of an ask."""
+        found = [
+            line["ask_ms"]
+            for (name, problem, _), line in self.lines.items()
+            if name == ablation and problem in problems
+        ]
+        return statistics.fmean(found) if found else math.nan
+
+
+def write_report(lines: Sequence[Mapping[str, Any]], budget: int) -> str:
+    """Return the tables in Markdown; positive numbers speak for the choice."""
+    records = Records(lines, budget)
+    milestones = [n for n in MILESTONES if n <= budget]
+    used = [
+        name
+        for name in ABLATIONS
+        if name != DEFAULT and any(key[0] == name for key in records.lines)
+    ]
+    head = [
+        "without",
+        "functions",
+        "runs",
+        *(f"after {n}" for n in milestones),
+        f"wins / losses after {budget}",
+        "p",
+        "functions better / worse",
+        "ask, ms",
+    ]
+    rows = [_row(records, name, milestones) for name in used]
+    parts = [_table(head, rows), "", _by_function(records, used)]
+    return "\n".join(parts)
+
+
+def _row(records: Records, name: str, milestones: Sequence[int]) -> list[str]:
+    problems = [p for p in ABLATIONS[name].problems if records.differences(name, p, 1)]
+    means = []
+    for n in milestones:
+        found = [d for p in problems for d in records.differences(name, p, n)]
+        error = statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else math.nan
+        means.append(f"{statistics.fmean(found):+.3f} ± {error:.3f}")
+    last = [d for p in problems for d in records.differences(name, p, records.budget)]
+    won, lost = sum(d > 1e-9 for d in last), sum(d < -1e-9 for d in last)
+    p_value = binomtest(won, won + lost).pvalue if won + lost else 1.0
+    medians = [
+        statistics.median(records.differences(name, p, records.budget)) for p in problems
+    ]
+    better, worse = sum(m > 1e-9 for m in medians), sum(m < -1e-9 for m in medians)
+    ask_ms = f"{records.ask_ms(name, problems):.1f} / {records.ask_ms(DEFAULT, problems):.1f}"
+    return [
+        ABLATIONS[name].text,
+        str(len(problems)),
+        str(len(last)),
+        *means,
+        f"{won} / {lost}",
+        f"{p_value:.2g}",
+        f"{better} / {worse}",
+        ask_ms,
+    ]
+
+
+def _by_function(records: Records, used: Sequence[str]) -> str:
+    """Return the median log regret of the default and what each choice is worth by function."""
+    rows = []
+    for problem in heldout.MAKERS:
+        seeds = [seed for name, of, seed in records.lines if (name, of) == (DEFAULT, problem)]
+        if not seeds:
+            continue
+        scores = [records.score(DEFAULT, problem, seed, records.budget) for seed in seeds]
+        cells = []
+        for name in used:
+            found = records.differences(name, problem, records.budget)
+            won, lost = sum(d > 1e-9 for d in found), sum(d < -1e-9 for d in found)
+            text = f"{statistics.fmean(found):+.2f} ({won} / {lost})" if found else ""
+            cells.append(text)
+        rows.append([problem, f"{statistics.median(scores):.2f}", *cells])
+    return _table(["function", "median", *used], rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is missing and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ablations", nargs="+", choices=tuple(ABLATIONS), default=None)
+    parser.add_argument("--problems", nargs="+", choices=tuple(heldout.MAKERS), default=None)
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--budget", type=int, default=60, help="evaluations a study")
+    parser.add_argument("--jobs", type=int, default=1, help="studies at a time")
+    parser.add_argument("--out", type=Path, default=Path("ablation.jsonl"))
+    parser.add_argument("--report-only", action="store_true", help="run nothing")
+    settings = parser.parse_args(arguments)
+    if not settings.report_only:
+        names = list(dict.fromkeys([DEFAULT, *(settings.ablations or ABLATIONS)]))
+        tasks = [
+            Task(name, problem, seed, settings.budget)
+            for seed in range(settings.seeds)
+            for name in names
+            for problem in ABLATIONS[name].problems
+            if settings.problems is None or problem in settings.problems
+        ]
+        run_missing(tasks, settings.out, settings.jobs)
+    print(write_report(list(read_lines(settings.out)), settings.budget))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

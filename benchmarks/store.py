@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import tempfile
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -69,7 +68,7 @@ def _ask(transaction: Transaction, request_id: str) -> int:
         )
     )
     transaction.append_event(EventRow(study.key, revision, "asked", number, _PAYLOAD, now))
-    transaction.update_study(replace(study, n_trials=number, revision=revision, updated_at=now))
+    transaction.update_study(study._replace(n_trials=number, revision=revision, updated_at=now))
     transaction.put_response(
         ResponseRow("default", "AskTrials", request_id, bytes(16), _PAYLOAD, now)
     )
@@ -84,10 +83,10 @@ def _tell(transaction: Transaction, request_id: str, number: int) -> None:
     trial = transaction.trial(study.key, number)
     assert trial is not None
     revision, now = study.revision + 1, time.time()
-    done = replace(trial, state="COMPLETED", outcome=bytes(60), revision=revision, ended_at=now)
+    done = trial._replace(state="COMPLETED", outcome=bytes(60), revision=revision, ended_at=now)
     transaction.update_trial(done)
     transaction.append_event(EventRow(study.key, revision, "told", number, bytes(60), now))
-    transaction.update_study(replace(study, revision=revision, updated_at=now))
+    transaction.update_study(study._replace(revision=revision, updated_at=now))
     transaction.put_response(
         ResponseRow("default", "TellTrials", request_id, bytes(16), bytes(60), now)
     )

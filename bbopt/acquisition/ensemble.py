@@ -2,7 +2,7 @@
 incumbent.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
@@ -45,6 +45,23 @@ def value_in_chunks(value: Callable[[Tensor], Tensor], X: Tensor, *, n_per_row: 
     if len(X) <= size:
         return value(X)
     return torch.cat([value(part) for part in X.split(size)])
+
+
+def per_member(best: Tensor | float, model: GPModel, kept: Sequence[int]) -> Tensor:
+    """Return the incumbent of each kernel that a search looks at.
+
+    Args:
+        best: In standardized units, ``(E,)`` or one number for all.
+        model: Whose kernels.
+        kept: Numbers of the kernels, E' of them.
+
+    Returns:
+        Shape ``(E',)``, on the model's device.
+    """
+    values = torch.as_tensor(best, dtype=torch.float64, device=model.device)
+    of_all = values.expand(len(model.weights))
+    # Not by a list of indices, which a device would have to be sent first.
+    return torch.stack([of_all[e] for e in kept])
 
 
 def incumbent_value(model: GPModel, *, is_noisy: bool) -> Tensor:

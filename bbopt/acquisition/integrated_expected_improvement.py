@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from torch import Tensor
 
-from bbopt.acquisition.ensemble import mix, value_in_chunks
+from bbopt.acquisition.ensemble import mix, per_member, value_in_chunks
 from bbopt.gp import GPModel, Query
 from bbopt.numerics import cholesky, log_h, logsumexp_with_weights
 from bbopt.numerics.sobol import shifted_sobol
@@ -56,9 +56,7 @@ class IntegratedLogExpectedImprovement:
         """
         self._map, self.device = model.feature_map, model.device
         now, self._log_weights, kept = model.searchable()
-        values = torch.as_tensor(best, dtype=torch.float64, device=model.device)
-        per_member = values.expand(len(model.weights))
-        fixed_best = torch.stack([per_member[e] for e in kept])
+        fixed_best = per_member(best, model, kept)
         rows = self._map.features(
             torch.from_numpy(np.ascontiguousarray(pending)).to(self.device)
         )

@@ -5,7 +5,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from bbopt.acquisition.ensemble import mix, value_in_chunks
+from bbopt.acquisition.ensemble import mix, per_member, value_in_chunks
 from bbopt.gp import GPModel
 from bbopt.numerics import log_h
 
@@ -30,10 +30,7 @@ class LogExpectedImprovement:
                 number; see ``incumbent_value``.
         """
         self._posterior, self._log_weights, kept = model.searchable()
-        values = torch.as_tensor(best, dtype=torch.float64, device=model.device)
-        per_member = values.expand(len(model.weights))
-        # Not by a list of indices, which a device would have to be sent first.
-        self._best = torch.stack([per_member[e] for e in kept])[:, None]  # (E', 1)
+        self._best = per_member(best, model, kept)[:, None]  # (E', 1)
         self._map = model.feature_map
         self.device = model.device
         """Where rows must live."""

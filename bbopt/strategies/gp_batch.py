@@ -22,6 +22,7 @@ from bbopt.acquisition.pathwise import JointChoice, SamplePaths
 from bbopt.errors import NumericalError
 from bbopt.gp import GPModel
 from bbopt.numerics.ascent import AscentSettings, Evaluate, ascend
+from bbopt.numerics.devices import to_host
 from bbopt.numerics.sobol import shifted_sobol
 from bbopt.search import Found
 from bbopt.search.candidates import SEPARATION, is_taken
@@ -246,8 +247,10 @@ class _Block:
         chosen = np.arange(0, self.paths.n_paths, self.paths.n_paths // N_MAXIMA)
 
         def evaluate(X: Array, start: NDArray[np.intp]) -> tuple[Array, Array]:
-            value, gradient = self.paths.value_and_gradient(self._tensor(X), chosen[start])
-            return value.cpu().numpy(), gradient.cpu().numpy()
+            values, gradients = to_host(
+                *self.paths.value_and_gradient(self._tensor(X), chosen[start])
+            )
+            return values, gradients
 
         return self._ascend(evaluate, starts[chosen], ASCENT)
 
@@ -262,7 +265,8 @@ class _Block:
         def evaluate(X: Array, _: NDArray[np.intp]) -> tuple[Array, Array]:
             value, gradient = self.paths.improvement(self._tensor(X), have)
             value = value.clamp(min=SMALLEST_GAIN)
-            return value.log().cpu().numpy(), (gradient / value[:, None]).cpu().numpy()
+            values, gradients = to_host(value.log(), gradient / value[:, None])
+            return values, gradients
 
         ended = np.concatenate([self._ascend(evaluate, starts, CLIMB), starts])
         values = self._values(ended)

@@ -14,7 +14,7 @@ Source:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -25,12 +25,11 @@ from bbopt.acquisition.pathwise import SamplePaths
 from bbopt.gp import LARGEST_VALUE, FeatureMap, GPModel, GPSettings, Hyperparameters
 from bbopt.numerics import FAILURES, stream
 from bbopt.search import Found
-from bbopt.strategies.gp_batch import DrawFeasibility, choose_batch, is_boxed
+from bbopt.strategies.gp_batch import DrawFeasibility, Mask, choose_batch, is_boxed
+from bbopt.strategies.gp_rows import Rows, known_noise_sd
 from bbopt.strategies.strategy import Array, StrategyContext
 from bbopt.trial import StrategyState
 
-Mask = NDArray[np.bool_]
-Rows = NDArray[np.int64]
 LENGTH: Final = 0.8
 """Side of a new region, in unit-cube lengths before it is stretched by length scales."""
 LENGTH_MAX: Final = 1.6
@@ -63,6 +62,10 @@ class Region:
 
     centre: Array
     """Canonical row, ``(D,)``."""
+    closed: Array
+    """Centres of closed regions, ``(k, D)``."""
+    stretch: Array
+    """Side of each column over ``length``, ``(D,)``, geometric mean 1."""
     length: float = LENGTH
     best: float = -LARGEST_VALUE
     """Best value in it when it was last judged."""
@@ -70,10 +73,6 @@ class Region:
     n_judged: int = 0
     """Rows of the columns that have had their say on its length."""
     n_closed: int = 0
-    closed: Array = field(default_factory=lambda: np.empty((0, 0)))
-    """Centres of closed regions, ``(k, D)``."""
-    stretch: Array = field(default_factory=lambda: np.empty(0))
-    """Side of each column over ``length``, ``(D,)``, geometric mean 1."""
 
     @classmethod
     def read(
@@ -84,13 +83,13 @@ class Region:
             return None
         return cls(
             np.array(arrays["region/centre"], dtype=np.float64),
+            np.array(arrays["region/closed"], dtype=np.float64),
+            np.array(arrays["region/stretch"], dtype=np.float64),
             float(scalars["region/length"]),
             float(scalars["region/best"]),
             int(scalars["region/n_successes"]),
             int(scalars["region/n_judged"]),
             int(scalars["region/n_closed"]),
-            np.array(arrays["region/closed"], dtype=np.float64),
-            np.array(arrays["region/stretch"], dtype=np.float64),
         )
 
     def scalars(self) -> dict[str, int | float]:
@@ -282,11 +281,11 @@ class RegionSearch:
         self.saved = None
         return Region(
             rows[int(np.argmax(score))],
+            closed,
+            np.ones(codec.dim),
             LENGTH / 2.0,
             n_judged=region.n_judged,
             n_closed=region.n_closed + 1,
-            closed=closed,
-            stretch=np.ones(codec.dim),
         )
 
     # ------------------------------------------------------------------ the local model
@@ -326,7 +325,6 @@ class RegionSearch:
 
     def _model(self, rows: Rows, device: torch.device) -> GPModel:
         columns = self._context.columns
-        variance = columns.variance[rows, 0]
         usable = None
         if self.saved is not None:
             usable = Hyperparameters(self.saved.theta, len(rows))
@@ -335,7 +333,7 @@ class RegionSearch:
             columns.X[rows],
             columns.Y[rows, 0],
             hyperparameters=usable,
-            noise_sd=np.sqrt(np.where(np.isfinite(variance), variance, 0.0)),
+            noise_sd=known_noise_sd(columns.variance[rows, 0]),
             settings=self._settings,
             device=device,
         )

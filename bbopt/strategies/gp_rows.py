@@ -104,3 +104,13 @@ def _spread_out(Z: Array, n: int, *, n_kept: int) -> Rows:
         step = Z - Z[chosen[index]]
         nearest = np.minimum(nearest, np.einsum("ij,ij->i", step, step))
     return np.array(chosen, dtype=np.int64)
+
+
+def known_noise_sd(variance: Array) -> Array:
+    """Return the standard deviations that were told of values; 0 where none was.
+
+    Args:
+        variance: Of each value, NaN where unknown, shape ``(n,)``.
+    """
+    sd: Array = np.sqrt(np.where(np.isfinite(variance), variance, 0.0))
+    return sd

@@ -30,7 +30,7 @@ from bbopt.gp.neighbours import NearestRows, NeighbourPosterior, scales_of
 from bbopt.gp.warp import variance_of_targets
 from bbopt.numerics import FAILURES
 from bbopt.problem import Noise
-from bbopt.strategies.gp_rows import Rows, choose_rows, fit_warp_of_all
+from bbopt.strategies.gp_rows import Rows, choose_rows, fit_warp_of_all, known_noise_sd
 from bbopt.strategies.gp_settings import ModelChoices
 from bbopt.strategies.outputs import Output, outputs_of
 from bbopt.strategies.strategy import Array, StrategyContext
@@ -264,8 +264,7 @@ class Surrogates:
     def _sd(self, output: Output, rows: Rows) -> Array:
         if output.is_label:
             return np.zeros(len(rows))
-        variance = self._context.columns.variance[rows, output.column]
-        return np.sqrt(np.where(np.isfinite(variance), variance, 0.0))
+        return known_noise_sd(self._context.columns.variance[rows, output.column])
 
     def _has_crashes(self) -> bool:
         return bool(self._context.columns.is_infeasible.any())

@@ -12,6 +12,7 @@ import torch
 from bbopt.acquisition import LogExpectedImprovement
 from bbopt.gp import GPModel, MapObjective
 from bbopt.numerics import FAILURES, stream
+from bbopt.numerics.devices import to_host
 from bbopt.space import Codec, Float, Space
 
 N_FIT: Final = 8
@@ -106,9 +107,7 @@ def time_parts(device: torch.device, n: int, d: int) -> Timing:
     few = rows[:N_CLIMBING]
 
     def climb() -> None:
-        value, gradient = acquisition.value_and_gradient(torch.from_numpy(few).to(device))
-        value.cpu()
-        gradient.cpu()
+        to_host(*acquisition.value_and_gradient(torch.from_numpy(few).to(device)))
 
     with torch.inference_mode():
         return Timing(

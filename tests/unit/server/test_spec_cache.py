@@ -7,29 +7,14 @@ from bbopt.rpc.study import study_spec_to_message
 from bbopt.specs import RandomSpec, StudySpec
 from bbopt_server.storage.store import StudyRow
 from bbopt_server.studies.records import SpecCache
+from tests.contract.store_contract import study_row
 from tests.unit.compute.recorded import PROBLEM
 
 SPEC = study_spec_to_message(StudySpec(PROBLEM, RandomSpec(), seed=1)).SerializeToString()
 
 
 def study(uid: str, spec: bytes = SPEC) -> StudyRow:
-    return StudyRow(
-        key=1,
-        uid=uid,
-        project="default",
-        study_id=uid,
-        display_name="",
-        spec=spec,
-        state="ACTIVE",
-        state_reason=b"",
-        labels=b"",
-        n_trials=0,
-        revision=1,
-        cost_spent=0.0,
-        created_at=0.0,
-        updated_at=0.0,
-        etag="",
-    )
+    return study_row(uid, key=1, uid=uid, spec=spec)
 
 
 def test_the_definition_used_longest_ago_leaves_first() -> None:

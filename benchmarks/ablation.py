@@ -60,6 +60,8 @@ def _ablations() -> dict[str, Ablation]:
     full = CHOICES[Quality.BALANCED]
     model = full.model
     mixed = tuple(name for name in heldout.MAKERS if name.startswith("mixed"))
+    noisy = tuple(name for name in heldout.MAKERS if name.endswith("noisy"))
+    same_warp = replace(model, noisy_objective_warp=model.objective_warp)
     return {
         DEFAULT: Ablation("everything as it is", full),
         "center": Ablation(
@@ -70,6 +72,20 @@ def _ablations() -> dict[str, Ablation]:
             "the length scales of categories have the prior of all others",
             replace(full, model=replace(model, category_scale=None)),
             problems=mixed,
+        ),
+        "noise": Ablation(
+            "the same under noise as without",
+            replace(full, model=same_warp, is_augmented=False),
+        ),
+        "augmented": Ablation(
+            "improvements not augmented where noise is seen",
+            replace(full, is_augmented=False),
+            problems=noisy,
+        ),
+        "noisy_warp": Ablation(
+            "ranks instead of bad values also where noise is seen",
+            replace(full, model=same_warp),
+            problems=noisy,
         ),
         "n_initial": Ablation("5 initial points instead of 10", full, n_initial=5),
         "warp": Ablation(
@@ -115,7 +131,8 @@ def run_task(task: Task) -> dict[str, Any]:
 
     Returns:
         A line of the records: after each evaluation the true value of the best feasible point,
-        on noisy problems of the point that measured best; null while nothing was feasible.
+        on noisy problems of the point that measured best; null while nothing was feasible. And
+        at last the true value of the trial that the strategy recommends.
     """
     import torch
 
@@ -125,6 +142,7 @@ def run_task(task: Task) -> dict[str, Any]:
     objective = target.problem.objective.name
     noise = np.random.default_rng([777, task.seed])
     values: list[float | None] = []
+    true_values: dict[int, float] = {}
     observed, best = math.inf, math.inf
     spent_s = 0.0
     builder = partial(GPSearch, choices=ablation.choices)
@@ -137,6 +155,7 @@ def run_task(task: Task) -> dict[str, Any]:
             spent_s += time.process_time() - start_s
             measured = target.evaluate(trial.parameters)
             told = dict(measured)
+            true_values[trial.number] = measured[objective]
             told[objective] += target.noise_sd * float(noise.standard_normal())
             optimizer.tell(trial, told)
             is_feasible = target.problem.is_feasible(
@@ -145,7 +164,13 @@ def run_task(task: Task) -> dict[str, Any]:
             if is_feasible and told[objective] < observed:
                 observed, best = told[objective], measured[objective]
             values.append(None if best == math.inf else best)
-    return {"job": task.job, "ask_ms": round(1e3 * spent_s / task.budget, 2), "values": values}
+        recommended = optimizer.recommend()
+    return {
+        "job": task.job,
+        "ask_ms": round(1e3 * spent_s / task.budget, 2),
+        "values": values,
+        "recommended": None if recommended is None else true_values[recommended.number],
+    }
 
 
 def run_missing(tasks: Sequence[Task], path: Path, n_jobs: int) -> None:
@@ -183,13 +208,30 @@ class Records:
 
     def score(self, ablation: str, problem: str, seed: int, n: int) -> float:
         """Return the log10 regret after ``n`` evaluations; 6 while nothing was feasible."""
-        value = self.lines[ablation, problem, seed]["values"][n - 1]
-        return 6.0 if value is None else math.log10(max(value, DIGITS))
+        return _log_regret(self.lines[ablation, problem, seed]["values"][n - 1])
 
     def differences(self, ablation: str, problem: str, n: int) -> list[float]:
         """Return by how much the ablation is worse than the default, by seed."""
         return [
             self.score(ablation, problem, seed, n) - self.score(DEFAULT, problem, seed, n)
+            for seed in self._paired_seeds(ablation, problem)
+        ]
+
+    def differences_of_recommended(self, ablation: str, problem: str) -> list[float]:
+        """Return the same of the trials recommended at last, where they were recorded."""
+        pairs = [
+            [self.lines[name, problem, seed] for name in (ablation, DEFAULT)]
+            for seed in self._paired_seeds(ablation, problem)
+        ]
+        return [
+            _log_regret(ours["recommended"]) - _log_regret(default["recommended"])
+            for ours, default in pairs
+            if "recommended" in ours and "recommended" in default
+        ]
+
+    def _paired_seeds(self, ablation: str, problem: str) -> list[int]:
+        return [
+            seed
             for name, of, seed in self.lines
             if (name, of) == (ablation, problem) and (DEFAULT, problem, seed) in self.lines
         ]
@@ -202,6 +244,10 @@ class Records:
             if name == ablation and problem in problems
         ]
         return statistics.fmean(found) if found else math.nan
+
+
+def _log_regret(value: float | None) -> float:
+    return 6.0 if value is None else math.log10(max(value, DIGITS))
 
 
 def write_report(lines: Sequence[Mapping[str, Any]], budget: int) -> str:
@@ -218,6 +264,7 @@ def write_report(lines: Sequence[Mapping[str, Any]], budget: int) -> str:
         "functions",
         "runs",
         *(f"after {n}" for n in milestones),
+        f"recommended after {budget}",
         f"wins / losses after {budget}",
         "p",
         "functions better / worse",
@@ -233,8 +280,9 @@ def _row(records: Records, name: str, milestones: Sequence[int]) -> list[str]:
     means = []
     for n in milestones:
         found = [d for p in problems for d in records.differences(name, p, n)]
-        error = statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else math.nan
-        means.append(f"{statistics.fmean(found):+.3f} ± {error:.3f}")
+        means.append(_mean_and_error(found))
+    recommended = [d for p in problems for d in records.differences_of_recommended(name, p)]
+    means.append(_mean_and_error(recommended) if recommended else "")
     last = [d for p in problems for d in records.differences(name, p, records.budget)]
     won, lost = sum(d > 1e-9 for d in last), sum(d < -1e-9 for d in last)
     p_value = binomtest(won, won + lost).pvalue if won + lost else 1.0
@@ -253,6 +301,11 @@ def _row(records: Records, name: str, milestones: Sequence[int]) -> list[str]:
         f"{better} / {worse}",
         ask_ms,
     ]
+
+
+def _mean_and_error(found: Sequence[float]) -> str:
+    error = statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else math.nan
+    return f"{statistics.fmean(found):+.3f} ± {error:.3f}"
 
 
 def _by_function(records: Records, used: Sequence[str]) -> str:

@@ -87,6 +87,36 @@ def michalewicz(t: Array) -> float:
     )
 
 
+def six_hump_camel(z: Array) -> float:
+    """Return the value among six valleys in two dimensions, the deepest two equally deep."""
+    x, y = z + np.array([0.0898420131, -0.7126564033])
+    value = (4.0 - 2.1 * x**2 + x**4 / 3.0) * x**2 + x * y + (4.0 * y**2 - 4.0) * y**2
+    return float(value) + 1.0316284535
+
+
+def powell(z: Array) -> float:
+    """Return Powell's function of four variables, flat along two directions at its optimum."""
+    a, b, c, d = z
+    return float(
+        (a + 10.0 * b) ** 2 + 5.0 * (c - d) ** 2 + (b - 2.0 * c) ** 4 + 10.0 * (a - d) ** 4
+    )
+
+
+def exponential(z: Array) -> float:
+    """Return the depth of one smooth hole, flat far from it."""
+    return 1.0 - math.exp(-0.5 * float(np.sum(z**2)))
+
+
+def trid(z: Array) -> float:
+    """Return a quadratic in which each variable works against its neighbour."""
+    return float(np.sum(z**2) - np.sum(z[1:] * z[:-1]))
+
+
+def powers(z: Array) -> float:
+    """Return a bowl that is flatter in each further variable."""
+    return float(np.sum(np.abs(z) ** np.arange(2, len(z) + 2)))
+
+
 def _norm(z: Array) -> float:
     return float(np.linalg.norm(z))
 
@@ -201,6 +231,11 @@ MAKERS: Final[Mapping[str, Callable[[int], SuiteProblem]]] = {
     "michalewicz 5": _michalewicz,
     "styblinski-tang 3, noisy": _moved(styblinski_tang, 3, 5.0, noise_sd=5.0),
     "griewank 4, noisy": _moved(griewank, 4, 6.0, noise_sd=0.1),
+    "six-hump camel 2, noisy": _moved(six_hump_camel, 2, 2.0, noise_sd=5.0),
+    "powell 4, noisy": _moved(powell, 4, 3.0, noise_sd=250.0),
+    "exponential 6, noisy": _moved(exponential, 6, 1.0, noise_sd=0.03),
+    "trid 5, noisy": _moved(trid, 5, 5.0, noise_sd=5.0),
+    "powers 4, noisy": _moved(powers, 4, 1.0, noise_sd=0.3),
     "ellipsoid 4, constrained": _constrained,
     "mixed norm 3 + 4": _mixed(_norm, 3, 4, 3, 1.0),
     "mixed griewank 3 + 3": _mixed(griewank, 3, 3, 4, 4.0),

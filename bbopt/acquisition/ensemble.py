@@ -1,5 +1,5 @@
 """What all acquisitions over an ensemble share: mixing members, bounded memory, the
-incumbent.
+incumbent, and what noise leaves of an improvement.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from bbopt.gp import GPModel
+from bbopt.gp import GPModel, Posterior
 from bbopt.numerics import logsumexp_with_weights
 
 CHUNK_ENTRIES: Final = 2**22
@@ -62,6 +62,33 @@ def per_member(best: Tensor | float, model: GPModel, kept: Sequence[int]) -> Ten
     of_all = values.expand(len(model.weights))
     # Not by a list of indices, which a device would have to be sent first.
     return torch.stack([of_all[e] for e in kept])
+
+
+def log_augmentation(variance: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the log of what noise leaves of an improvement, and its derivative by variance.
+
+    ``1 - sd_noise / sqrt(variance + noise)`` is one where the posterior is much less sure than
+    a measurement, and near nothing where another measurement would hardly be news.
+
+    Args:
+        variance: Of the posterior, positive, shape ``(E, n)``.
+        noise: Of a measurement, shape ``(E, 1)``.
+
+    Source:
+        Huang, Allen, Notz & Zeng (2006), "Global Optimization of Stochastic Black-Box Systems
+        via Sequential Kriging Meta-Models".
+    """
+    total = variance + noise
+    share = (noise / total).sqrt()
+    # 1 - share is variance / total / (1 + share), without the difference of near equals.
+    value = variance.log() - total.log() - share.log1p()
+    slope = noise / (variance * total) + 0.5 * share / (total * (1.0 + share))
+    return value, slope
+
+
+def noise_of_members(posterior: Posterior) -> Tensor:
+    """Return each member's mean noise variance of an observation, shape ``(E, 1)``."""
+    return posterior.noise_variances.mean(dim=1, keepdim=True)
 
 
 def incumbent_value(model: GPModel, *, is_noisy: bool) -> Tensor:

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from torch import Tensor
 
-from bbopt.acquisition.ensemble import mix, per_member, value_in_chunks
+from bbopt.acquisition.ensemble import (
+    log_augmentation,
+    mix,
+    noise_of_members,
+    per_member,
+    value_in_chunks,
+)
 from bbopt.gp import GPModel, Query
 from bbopt.numerics import cholesky, log_h, logsumexp_with_weights
 from bbopt.numerics.sobol import shifted_sobol
@@ -41,6 +47,7 @@ class IntegratedLogExpectedImprovement:
         rng: np.random.Generator,
         n_fantasies: int = N_FANTASIES,
         probability_feasible: Array | None = None,
+        is_augmented: bool = False,
     ) -> None:
         """Draw the fantasies and condition on them.
 
@@ -53,9 +60,12 @@ class IntegratedLogExpectedImprovement:
             probability_feasible: Of each pending point, shape ``(p,)``; ``None`` is one. A good
                 value at a point that is likely infeasible is nothing to improve upon: counted
                 as an incumbent it would make every feasible candidate look worthless.
+            is_augmented: Whether to count what noise takes from an improvement, as
+                ``LogExpectedImprovement`` does.
         """
         self._map, self.device = model.feature_map, model.device
         now, self._log_weights, kept = model.searchable()
+        self._noise = noise_of_members(now) if is_augmented else None
         fixed_best = per_member(best, model, kept)
         rows = self._map.features(
             torch.from_numpy(np.ascontiguousarray(pending)).to(self.device)
@@ -94,21 +104,30 @@ class IntegratedLogExpectedImprovement:
         return value_in_chunks(self._value, X, n_per_row=self._n_per_row)
 
     def _value(self, X: Tensor) -> Tensor:
-        z, sd, _ = self._standard_scores(X)
+        z, sd, query = self._standard_scores(X)
         per_fantasy = log_h(z)[0]
         log_mean = torch.logsumexp(per_fantasy, 2) - math.log(per_fantasy.shape[2])
-        return mix(log_mean + sd.log(), self._log_weights)[0]
+        log_value = log_mean + sd.log()
+        if self._noise is not None:
+            log_value += log_augmentation(query.variance, self._noise)[0]
+        return mix(log_value, self._log_weights)[0]
 
     def value_and_gradient(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate rows and differentiate; returns ``(n,)`` and ``(n, D)``."""
         z, sd, query = self._standard_scores(X)
         per_fantasy, ratio = log_h(z)  # (E, R, S)
         total, weight = logsumexp_with_weights(per_fantasy, 2)
-        log_mean = total - math.log(per_fantasy.shape[2])
-        value, share = mix(log_mean + sd.log(), self._log_weights)
+        log_value = total - math.log(per_fantasy.shape[2]) + sd.log()
+        slope: Tensor | None = None
+        if self._noise is not None:
+            augmentation, slope = log_augmentation(query.variance, self._noise)
+            log_value += augmentation
+        value, share = mix(log_value, self._log_weights)
         pull = weight * ratio  # (E, R, S)
         by_mean = torch.bmm(pull * (share / sd)[:, :, None], self._alphas.mT)
         by_variance = 0.5 * share * (1.0 - (pull * z).sum(-1)) / query.variance
+        if slope is not None:
+            by_variance.addcmul_(share, slope)
         gradient = self._posterior.pull_back(query, by_mean, by_variance)
         return value, self._map.pull_back(X, gradient)
 

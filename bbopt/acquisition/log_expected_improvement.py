@@ -5,7 +5,13 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from bbopt.acquisition.ensemble import mix, per_member, value_in_chunks
+from bbopt.acquisition.ensemble import (
+    log_augmentation,
+    mix,
+    noise_of_members,
+    per_member,
+    value_in_chunks,
+)
 from bbopt.gp import GPModel
 from bbopt.numerics import log_h
 
@@ -17,19 +23,26 @@ it."""
 class LogExpectedImprovement:
     """``log sum_e w_e sd_e h((mean_e - best_e) / sd_e)``, finite however small it is.
 
+    Augmented, every member's improvement is weighed with ``log_augmentation``: points that
+    have been measured as well as the noise allows are left for others.
+
     Source:
         Ament et al. (2023), arXiv:2310.20708, for the logarithmic form.
     """
 
-    def __init__(self, model: GPModel, best: Tensor | float) -> None:
+    def __init__(
+        self, model: GPModel, best: Tensor | float, *, is_augmented: bool = False
+    ) -> None:
         """Freeze the model's current posterior.
 
         Args:
             model: The objective's model; it must not change while this is in use.
             best: The incumbent's value in standardized units, per kernel ``(E,)`` or one
                 number; see ``incumbent_value``.
+            is_augmented: Whether to count what noise takes from an improvement.
         """
         self._posterior, self._log_weights, kept = model.searchable()
+        self._noise = noise_of_members(self._posterior) if is_augmented else None
         self._best = per_member(best, model, kept)[:, None]  # (E', 1)
         self._map = model.feature_map
         self.device = model.device
@@ -59,6 +72,8 @@ class LogExpectedImprovement:
     def _of_moments(self, mean: Tensor, variance: Tensor) -> Tensor:
         sd = variance.sqrt()
         value = log_h((mean - self._best) / sd)[0] + sd.log()
+        if self._noise is not None:
+            value += log_augmentation(variance, self._noise)[0]
         return mix(value, self._log_weights)[0]
 
     def value_and_gradient(self, X: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,9 +83,16 @@ class LogExpectedImprovement:
         sd = query.variance.sqrt()
         z = (posterior.mean_of(query) - self._best) / sd
         log_value, ratio = log_h(z)
-        value, share = mix(log_value + sd.log(), self._log_weights)
+        log_value = log_value + sd.log()
+        slope: Tensor | None = None
+        if self._noise is not None:
+            augmentation, slope = log_augmentation(query.variance, self._noise)
+            log_value += augmentation
+        value, share = mix(log_value, self._log_weights)
         pull = ratio.mul_(share)  # (E, R), d value / dz
         by_variance = torch.addcmul(share, pull, z, value=-1.0).div_(query.variance).mul_(0.5)
+        if slope is not None:
+            by_variance.addcmul_(share, slope)
         by_mean = pull.div_(sd)[:, :, None] * posterior.alpha[:, None, :]
         gradient = posterior.pull_back(query, by_mean, by_variance)
         return value, self._map.pull_back(X, gradient)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from bbopt.acquisition.ensemble import mix
+from bbopt.acquisition.ensemble import log_augmentation, mix, noise_of_members
 from bbopt.acquisition.log_expected_improvement import LogExpectedImprovement
 from bbopt.acquisition.protocol import Acquisition
 from bbopt.gp import GPModel
@@ -27,6 +27,7 @@ class ScreenedImprovement:
         neighbours: NeighbourPosterior,
         *,
         given_pending: Acquisition | None = None,
+        is_augmented: bool = False,
     ) -> None:
         """Freeze the posteriors.
 
@@ -36,8 +37,11 @@ class ScreenedImprovement:
             neighbours: The same kernels on all results.
             given_pending: The model's log expected improvement given pending points; by how
                 much they lower it, they lower the value here.
+            is_augmented: Whether to count what noise takes from an improvement, as
+                ``LogExpectedImprovement`` does; ``given_pending`` must do the same.
         """
-        self._plain = LogExpectedImprovement(model, best)
+        self._plain = LogExpectedImprovement(model, best, is_augmented=is_augmented)
+        self._noise = noise_of_members(model.searchable()[0]).cpu() if is_augmented else None
         self._given_pending = given_pending
         self._neighbours = neighbours
         self._best = best.cpu()[neighbours.kept][:, None]
@@ -51,6 +55,8 @@ class ScreenedImprovement:
         mean, variance = self._neighbours.predict(self._map.features(X.cpu()))
         sd = variance.sqrt()
         value = log_h((mean - self._best) / sd)[0] + sd.log()
+        if self._noise is not None:
+            value += log_augmentation(variance, self._noise)[0]
         total = mix(value, self._log_weights)[0].to(self.device)
         if self._given_pending is not None:
             change = self._given_pending.value(X) - self._plain.value(X)

@@ -41,6 +41,8 @@ class Goal:
         models: dict[str, GPModel],
         surrogates: Surrogates,
         n_fantasies: int,
+        *,
+        is_augmented: bool,
     ) -> None:
         """Take the models as they are.
 
@@ -49,11 +51,13 @@ class Goal:
             models: By output name.
             surrogates: Where the models come from.
             n_fantasies: Joint draws of what pending trials might return.
+            is_augmented: Whether improvements are augmented where noise is seen.
         """
         self._columns = context.columns
         self._codec = context.codec
         self._models = models
         self._n_fantasies = n_fantasies
+        self._is_augmented = is_augmented and surrogates.is_noisy
         self._is_noisy = context.problem.objective.noise is not Noise.NONE
         self._constraints = [
             models[o.name]
@@ -93,13 +97,20 @@ class Goal:
                 rng=rng,
                 n_fantasies=self._n_fantasies,
                 probability_feasible=self._probability_feasible(pending),
+                is_augmented=self._is_augmented,
             )
         if self._neighbours is not None:
             improvement = ScreenedImprovement(
-                self._objective, best, self._neighbours, given_pending=improvement
+                self._objective,
+                best,
+                self._neighbours,
+                given_pending=improvement,
+                is_augmented=self._is_augmented,
             )
         elif improvement is None:
-            improvement = LogExpectedImprovement(self._objective, best)
+            improvement = LogExpectedImprovement(
+                self._objective, best, is_augmented=self._is_augmented
+            )
         return constrained(improvement, constraints=self._constraints, success=self._success)
 
     def _probability_feasible(self, rows: Array) -> Array | None:

@@ -101,6 +101,7 @@ class GPSearch(RowCounter):
             self._devices.current,
             saved=read_hyperparameters(scalars, arrays),
             anchor=int(scalars.get("anchor", 0)),
+            is_noisy=bool(scalars.get("is_noisy", 0)),
         )
         of_objective = self._surrogates.settings_of_objective()
         self._region = RegionSearch(context, of_objective, state=state)
@@ -190,6 +191,7 @@ class GPSearch(RowCounter):
             self._surrogates.move_to(device)
             self._pace = Pace()
         saved, anchor = dict(self._surrogates.saved), self._surrogates.anchor
+        is_noisy = self._surrogates.is_noisy
         optima, counter, region = self._optima, self._counter, copy(self._region)
         try:
             return self._model_based(n, pending, _seconds_until(give_up_at))
@@ -199,7 +201,12 @@ class GPSearch(RowCounter):
         # Here nothing holds the tensors of what failed any more, as the error's traceback did.
         self._devices.spare(n_asked=self._n_asked)
         self._surrogates = Surrogates(
-            self._context, self._choices.model, CPU, saved=saved, anchor=anchor
+            self._context,
+            self._choices.model,
+            CPU,
+            saved=saved,
+            anchor=anchor,
+            is_noisy=is_noisy,
         )
         self._optima, self._counter, self._status = optima, counter, Status.RUNNING
         self._region = region
@@ -269,7 +276,13 @@ class GPSearch(RowCounter):
         """
         codec, choices = self._context.codec, self._choices
         rng = stream(self._context.seed, "gp", self._n_asked)
-        goal = Goal(self._context, models, self._surrogates, choices.n_fantasies)
+        goal = Goal(
+            self._context,
+            models,
+            self._surrogates,
+            choices.n_fantasies,
+            is_augmented=choices.is_augmented,
+        )
         has_warm_starts = len(self._optima) > 0
         is_small = is_short or has_warm_starts
         n_greedy = n

@@ -20,6 +20,8 @@ class ModelChoices:
     kernels: tuple[Kernel, ...] = (Kernel.MATERN52, Kernel.RBF)
     """Members of each model's ensemble, weighted by their evidence."""
     objective_warp: WarpKind = WarpKind.HALF_RANK
+    noisy_objective_warp: WarpKind = WarpKind.STANDARDISE
+    """Of an objective whose noise is seen, where ranks would be those of noise."""
     noise: LearnedNoise = field(default_factory=LearnedNoise)
     """Of metrics whose noise is not declared."""
     category_scale: LogNormalPrior | None = CATEGORY_SCALE
@@ -39,6 +41,8 @@ class GPChoices:
     """Joint draws of what pending trials might return."""
     starts_at_center: bool = True
     """Whether the first point is the middle of the space, where there are no defaults."""
+    is_augmented: bool = True
+    """Whether improvements are augmented where noise is seen in the objective."""
 
 
 CHOICES: Final = {

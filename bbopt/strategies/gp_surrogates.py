@@ -1,8 +1,8 @@
 """The models of one study: its objective, each bound of each constraint, and crashes.
 
 ``Surrogates`` keeps them hot between asks. What it keeps is a cache: the models are a function
-of the columns and of ``saved`` (hyperparameters and the rows they stand on), so that a study
-rebuilt from its log has the same models to the last bit.
+of the columns and of ``saved`` (hyperparameters and the rows they stand on), ``anchor`` and
+``is_noisy``, so that a study rebuilt from its log has the same models to the last bit.
 """
 
 import math
@@ -52,6 +52,9 @@ longer at 20 parameters and found nothing better in 50 trials of five problems."
 LABEL_NOISE_FLOOR: Final = 0.1
 """Least noise variance of the labels +1 and -1. They jump where trials begin to crash; with
 less noise the length scales collapse to explain the jump, and crashes teach nothing nearby."""
+NOISE_SEEN: Final = (5e-4, 3e-3)
+"""Noise variance of the objective's targets below which there is none to be seen any more, and
+above which there is. Few results say nothing, and the prior says 3e-4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ class Surrogates:
         *,
         saved: Mapping[str, Hyperparameters] | None = None,
         anchor: int = 0,
+        is_noisy: bool = False,
     ) -> None:
         """Start from saved hyperparameters.
 
@@ -105,6 +109,7 @@ class Surrogates:
             device: Where tensors live.
             saved: Hyperparameters by output; outputs without any start at the prior's mode.
             anchor: Number of rows among which a subset was chosen; 0 while all are used.
+            is_noisy: Whether noise was seen in the objective at the last refit.
         """
         self._context = context
         self._choices = choices
@@ -112,10 +117,11 @@ class Surrogates:
         self.outputs = outputs_of(context.problem, context.columns)
         self.saved = dict(saved or {})
         self.anchor = anchor
+        self.is_noisy = is_noisy
         self._hot: dict[str, _Hot] = {}
         self._chosen: tuple[tuple[int, int], Rows] | None = None
         self._nearest: tuple[tuple[int, int, bytes], NearestRows] | None = None
-        self._warps: dict[str, tuple[tuple[int, int], OutputWarp]] = {}
+        self._warps: dict[str, tuple[tuple[int, int, WarpKind], OutputWarp]] = {}
 
     # ------------------------------------------------------------------ models
 
@@ -137,19 +143,41 @@ class Surrogates:
         """
         is_renewed = self._renew_anchor()
         models = self.condition()
-        faults = []
-        for name, model in models.items():
-            try:
-                if is_renewed:
-                    model.refit()
-                elif not model.refit_if_due():
-                    continue
-            except FAILURES as error:
-                faults.append(f"fit of {name} failed ({error}), earlier hyperparameters kept")
-                continue
-            self.saved[name] = model.hyperparameters
-            self._hot[name] = replace(self._hot[name], hyperparameters=self.saved[name])
-        return models, "; ".join(faults)
+        faults = [self._refit(name, each, is_renewed) for name, each in models.items()]
+        objective = self.outputs[0]
+        if objective.name in models and self._looks_for_noise(models[objective.name]):
+            models[objective.name] = self._model(objective, self._rows_of(objective))
+            faults.append(self._refit(objective.name, models[objective.name], True))
+        return models, "; ".join(filter(None, faults))
+
+    def _refit(self, name: str, model: GPModel, is_forced: bool) -> str:
+        """Renew one model's hyperparameters; return what went wrong."""
+        try:
+            if is_forced:
+                model.refit()
+            elif not model.refit_if_due():
+                return ""
+        except FAILURES as error:
+            return f"fit of {name} failed ({error}), earlier hyperparameters kept"
+        self.saved[name] = model.hyperparameters
+        self._hot[name] = replace(self._hot[name], hyperparameters=self.saved[name])
+        return ""
+
+    def _looks_for_noise(self, model: GPModel) -> bool:
+        """See whether the objective is noisy; say whether its model is another one therefore.
+
+        That model starts cold: length scales that explained noise are no start.
+        """
+        objective = self.outputs[0]
+        if objective.noise is not Noise.LEARNED or objective.name not in self.saved:
+            return False
+        earlier = self._kind_of_warp(objective)
+        noise = float(model.weights @ model.posterior.members.noise.cpu().numpy())
+        self.is_noisy = noise > NOISE_SEEN[0 if self.is_noisy else 1]
+        if self._kind_of_warp(objective) is earlier:
+            return False
+        self.saved[objective.name] = Hyperparameters(self.saved[objective.name].theta, 0)
+        return True
 
     def rows(self, name: str) -> Rows:
         """Return the rows of the columns under a model that ``condition`` returned last."""
@@ -191,13 +219,14 @@ class Surrogates:
             self._hot.clear()
 
     def settings_of_objective(self) -> GPSettings:
-        """Return what kind of model the objective's is."""
-        return self._settings(self.outputs[0])
+        """Return what kind of model the objective's is while no noise is seen."""
+        return self._settings(self.outputs[0], self._choices.objective_warp)
 
     def forget_hyperparameters(self) -> None:
         """Go back to the prior's mode: the last resort before giving the models up."""
         self.saved.clear()
         self._hot.clear()
+        self.is_noisy = False
 
     def _model(self, output: Output, rows: Rows) -> GPModel:
         """Return one model on some rows of the columns, extending the hot one if possible."""
@@ -225,14 +254,14 @@ class Surrogates:
                 self._values(output, rows),
                 hyperparameters=usable,
                 noise_sd=self._sd(output, rows),
-                settings=self._settings(output),
+                settings=self._settings(output, self._kind_of_warp(output)),
                 device=self.device,
                 warp=warp,
             )
         self._hot[output.name] = _Hot(model, rows, amended, saved)
         return model
 
-    def _settings(self, output: Output) -> GPSettings:
+    def _settings(self, output: Output, warp: WarpKind) -> GPSettings:
         noise: LearnedNoise | FixedNoise
         if output.is_label:
             noise = LearnedNoise(floor=LABEL_NOISE_FLOOR)
@@ -240,7 +269,7 @@ class Surrogates:
             noise = self._choices.noise if output.noise is Noise.LEARNED else FixedNoise()
         return GPSettings(
             self._choices.kernels,
-            self._kind_of_warp(output),
+            warp,
             noise,
             self._choices.category_scale,
             FIT,
@@ -250,7 +279,10 @@ class Surrogates:
     def _kind_of_warp(self, output: Output) -> WarpKind:
         if output.is_label:
             return WarpKind.IDENTITY
-        return self._choices.objective_warp if output.is_objective else WarpKind.BILOG
+        if not output.is_objective:
+            return WarpKind.BILOG
+        choices = self._choices
+        return choices.noisy_objective_warp if self.is_noisy else choices.objective_warp
 
     # ------------------------------------------------------------------ data
 
@@ -321,10 +353,11 @@ class Surrogates:
         base, columns = self._base(), self._context.columns
         if not base or output.is_label:
             return None
-        key = (base, columns.amended_revision)
+        kind = self._kind_of_warp(output)
+        key = (base, columns.amended_revision, kind)
         known = self._warps.get(output.name)
         if known is None or known[0] != key:
-            warp = fit_warp_of_all(self._kind_of_warp(output), columns.Y[:base, output.column])
+            warp = fit_warp_of_all(kind, columns.Y[:base, output.column])
             known = self._warps[output.name] = (key, warp)
         return known[1]
 
@@ -333,7 +366,7 @@ class Surrogates:
     def scalars(self) -> dict[str, int]:
         """Return what to store besides the arrays."""
         fitted = {f"n_fitted/{name}": saved.n_fitted for name, saved in self.saved.items()}
-        return {"anchor": self.anchor, **fitted}
+        return {"anchor": self.anchor, "is_noisy": int(self.is_noisy), **fitted}
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays to store."""

@@ -61,6 +61,16 @@ BUILDERS: dict[str, Build] = {
     "integrated log EI": lambda m, *_: IntegratedLogExpectedImprovement(
         m, incumbent_value(m, is_noisy=False), pending_rows(m), rng=stream(1)
     ),
+    "log EI, augmented": lambda m, *_: LogExpectedImprovement(
+        m, incumbent_value(m, is_noisy=True), is_augmented=True
+    ),
+    "integrated log EI, augmented": lambda m, *_: IntegratedLogExpectedImprovement(
+        m,
+        incumbent_value(m, is_noisy=True),
+        pending_rows(m),
+        rng=stream(1),
+        is_augmented=True,
+    ),
     "log feasibility": lambda _, c, __: LogProbabilityOfFeasibility(c),
     "log success": lambda _, __, s: LogProbabilityOfSuccess(s),
     "crash aversion": lambda _, __, s: CrashAversion(s),

@@ -7,7 +7,7 @@ from gpytorch.kernels import MaternKernel, RBFKernel, ScaleKernel
 from scipy.stats import norm
 
 from bbopt.acquisition import LogExpectedImprovement, incumbent_value
-from bbopt.acquisition.ensemble import value_in_chunks
+from bbopt.acquisition.ensemble import log_augmentation, value_in_chunks
 from bbopt.gp import GPModel, GPSettings, Kernel, WarpKind
 from bbopt.numerics import stream
 from tests.unit.search.fake_spaces import continuous
@@ -68,6 +68,33 @@ def test_the_ensemble_is_the_weighted_mean_of_improvements() -> None:
     np.testing.assert_allclose(value[is_safe], expected[is_safe], rtol=1e-6, atol=1e-6)
 
 
+def test_noise_takes_its_share_of_each_member_s_improvement() -> None:
+    model = model_of(60, Kernel.MATERN52, Kernel.RBF, noise=0.5)
+    assert model.weights.min() > 1e-3
+    Q = torch.from_numpy(stream(1, "queries").random((400, 3)))
+    mean, variance = (t.numpy() for t in model.posterior.predict(Q))
+    best = incumbent_value(model, is_noisy=True)
+    sd, noise = np.sqrt(variance), model.posterior.members.noise.numpy()[:, None]
+    assert noise.min() > 0.01
+    z = (mean - best.numpy()[:, None]) / sd
+    left = 1.0 - np.sqrt(noise / (variance + noise))
+    expected = model.weights @ (sd * (norm.pdf(z) + z * norm.cdf(z)) * left)
+    value = LogExpectedImprovement(model, best, is_augmented=True).value(Q).exp().numpy()
+    is_safe = expected > 1e-8
+    assert is_safe.sum() > 10
+    np.testing.assert_allclose(value[is_safe], expected[is_safe], rtol=1e-6)
+
+
+def test_what_noise_leaves_has_digits_where_hardly_anything_is_left() -> None:
+    variance = torch.tensor([[1e-13, 1.0, 1e6]], dtype=torch.float64)
+    noise = torch.tensor([[1.0]], dtype=torch.float64)
+    value, slope = log_augmentation(variance, noise)
+    torch.testing.assert_close(
+        value.exp(), torch.tensor([[5e-14, 1.0 - 0.5**0.5, 0.999]], dtype=torch.float64)
+    )
+    torch.testing.assert_close(float(slope[0, 0]), 1e13, rtol=1e-6, atol=0.0)
+
+
 def test_chunks_do_not_change_the_value() -> None:
     model = model_of(15, Kernel.RBF)
     acquisition = LogExpectedImprovement(model, 0.0)
@@ -117,9 +144,10 @@ def test_a_negligible_kernel_is_left_out_and_does_not_matter() -> None:
     )
 
 
+@pytest.mark.parametrize("is_augmented", [False, True])
 @pytest.mark.parametrize("kernels", [(Kernel.RBF,), (Kernel.MATERN52, Kernel.RBF)])
 def test_the_bound_is_never_below_the_value_and_is_close_far_from_data(
-    kernels: tuple[Kernel, ...],
+    kernels: tuple[Kernel, ...], is_augmented: bool
 ) -> None:
     rng = stream(0, "bound")
     X = 0.3 * rng.random((120, 3))
@@ -127,7 +155,8 @@ def test_the_bound_is_never_below_the_value_and_is_close_far_from_data(
     model = GPModel((continuous(),) * 3, GPSettings(kernels))
     model.observe(X, y, noise_sd=np.where(np.arange(120) % 3 == 0, 0.05, 0.0))
     model.refit()
-    acquisition = LogExpectedImprovement(model, incumbent_value(model, is_noisy=True))
+    best = incumbent_value(model, is_noisy=True)
+    acquisition = LogExpectedImprovement(model, best, is_augmented=is_augmented)
     rows = torch.from_numpy(np.concatenate([rng.random((400, 3)), X]))
     gap = acquisition.upper_bound(rows) - acquisition.value(rows)
     assert acquisition.does_bound_pay

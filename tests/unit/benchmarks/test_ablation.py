@@ -27,6 +27,18 @@ def test_a_difference_pairs_runs_of_one_seed_and_speaks_for_the_choice() -> None
     assert Records(lines, 2).differences("center", "zakharov 5", 2) == pytest.approx([1.0])
 
 
+def test_what_is_recommended_at_last_is_compared_where_it_was_recorded() -> None:
+    old = [record("default", [1.0], 7), record("center", [1.0], 7)]
+    new = [
+        {**record("default", [1.0]), "recommended": 0.1},
+        {**record("center", [1.0]), "recommended": 10.0},
+    ]
+    assert Records([*old, *new], 1).differences_of_recommended(
+        "center", "zakharov 5"
+    ) == pytest.approx([2.0])
+    assert "| +2.000 ± nan |" in write_report([*old, *new], 1)
+
+
 def test_the_report_counts_wins_and_losses() -> None:
     lines = [
         *(record("default", [1.0, 0.1], seed) for seed in range(3)),

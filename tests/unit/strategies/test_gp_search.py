@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from bbopt import (
     Categorical,
@@ -19,13 +20,14 @@ from bbopt import (
     Problem,
     Space,
 )
+from bbopt.acquisition import LogExpectedImprovement
 from bbopt.errors import NumericalError
-from bbopt.gp import GPModel
+from bbopt.gp import GPModel, WarpKind
 from bbopt.problem import Goal
 from bbopt.search import maximise_batch
 from bbopt.space import Linear
 from bbopt.specs import GPSpec, Quality
-from bbopt.strategies import gp_search, gp_surrogates
+from bbopt.strategies import gp_goal, gp_search, gp_surrogates
 from bbopt.strategies.pace import Effort, Pace
 from bbopt.trial import Infeasible, Stopped, Trial
 from bbopt.trial.trial import Measurement, Value
@@ -180,6 +182,27 @@ class TestSearch:
             trial = study.ask()[0]
             study.tell(trial, Stopped(Measurement({"loss": Value(bowl(trial))})))
         assert study.ask()[0].provenance.generator == "gp"
+
+    def test_noise_that_is_seen_changes_the_model_and_what_is_wanted(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Bad values stay on their scale, improvements are augmented, a rebuild goes on."""
+        augmented = []
+
+        def spy(model: GPModel, best: Tensor, *, is_augmented: bool) -> LogExpectedImprovement:
+            augmented.append((model.settings.warp, is_augmented))
+            return LogExpectedImprovement(model, best, is_augmented=is_augmented)
+
+        monkeypatch.setattr(gp_goal, "LogExpectedImprovement", spy)
+        noise = np.random.default_rng(5)
+        study, twin = (Optimizer(box(2), SHORT, seed=6) for _ in range(2))
+        run(study, 20, lambda trial: bowl(trial) + 0.1 * float(noise.standard_normal()))
+        assert augmented[-1] == (WarpKind.STANDARDISE, True)
+        twin.fold(study.log.events())
+        assert twin.suggest(1).suggestions == study.suggest(1).suggestions
+        augmented.clear()
+        run(Optimizer(box(2), SHORT, seed=6), 20)
+        assert set(augmented) == {(WarpKind.HALF_RANK, False)}
 
     def test_noise_that_is_seen_lets_a_discrete_point_be_measured_again(self) -> None:
         problem = Problem(Space((Int("n", 1, 8),)), (Metric("y", goal=Goal.MAXIMIZE),))

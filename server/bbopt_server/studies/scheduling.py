@@ -123,14 +123,16 @@ class Scheduler:
 
     async def _serve(self, study_key: int, study: _Study) -> None:
         batch: list[_Waiting] = []
+        is_first = True
         try:
             with self._ready.asking(study_key):
                 while batch := _next_batch(study):
                     try:
-                        await self._run_job(study_key, batch)
+                        await self._run_job(study_key, batch, is_first=is_first)
                     except BboptError as error:
                         for each in batch:
                             _fail(each, error)
+                    is_first = False
         finally:
             for each in [*batch, *study.waiting]:
                 _fail(each, self._why_over())
@@ -141,15 +143,16 @@ class Scheduler:
             return UnavailableError("the server is stopping", retry_after_s=2.0)
         return InternalError("the scheduler broke; the server's log says how")
 
-    async def _run_job(self, study_key: int, batch: list[_Waiting]) -> None:
+    async def _run_job(self, study_key: int, batch: list[_Waiting], *, is_first: bool) -> None:
         for round_ in range(MAX_ROUNDS):
             still = [each for each in batch if each.is_open]
             if not still:
                 return
-            # What the asks found out just now is good enough to begin with.
+            # What the asks found out just now is good enough to begin with, unless they came
+            # while the job before was computed: the strategy has moved on since.
             latest = max((each.needs for each in still), key=lambda needs: needs.study.revision)
             row, n_room = latest.study, latest.room.n_new
-            if round_ > 0:
+            if round_ > 0 or not is_first:
                 row, n_room = await self._look_again(study_key)
             n_new = min(sum(each.needs.n_new for each in still), MAX_COUNT, n_room)
             suggestions = await self._suggest(row, n_new, still) if n_new > 0 else None

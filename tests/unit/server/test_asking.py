@@ -223,6 +223,32 @@ async def test_asks_that_wait_for_compute_share_one_job() -> None:
 
 
 @asynchronous
+async def test_the_next_job_knows_of_the_trials_that_the_one_before_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service = Service()
+    await service.create()
+    suggest, known = service.compute.suggest, []
+
+    async def note(study: StudyLog, count: int, *, time_left_s: float | None) -> Suggestions:
+        known.append(study.revision)
+        return await suggest(study, count, time_left_s=time_left_s)
+
+    monkeypatch.setattr(service.compute, "suggest", note)
+    service.compute.gate = asyncio.Event()
+    first = asyncio.create_task(service.ask())
+    while not service.compute.jobs:
+        await asyncio.sleep(0)
+    second = asyncio.create_task(service.ask())
+    await asyncio.sleep(0.01)
+    service.compute.gate.set()
+    await asyncio.gather(first, second)
+    # Compute is sent the events that a job knows of. Not to know of the first one's trial
+    # would have been to compute the same point again, for nothing.
+    assert known == [1, 2]
+
+
+@asynchronous
 async def test_points_are_computed_again_when_a_result_came_meanwhile() -> None:
     service = Service()
     await service.create()

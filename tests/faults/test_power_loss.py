@@ -111,8 +111,6 @@ async def until_the_power_fails(disk: Disk, seed: int, synchronous: str) -> Ackn
     try:
         with connected(disk) as connection:
             connection.execute(f"PRAGMA synchronous = {synchronous}")
-            # Often enough for the power to fail in a checkpoint, too.
-            connection.execute("PRAGMA wal_autocheckpoint = 50")
             store = store_of(connection)
             await work(store, seed, acknowledged)
             await store.close()
@@ -142,7 +140,8 @@ async def after_the_power_is_back(disk: Disk) -> Found:
 
 
 def store_of(connection: sqlite3.Connection) -> SqliteStore:
-    return SqliteStore(connection, path=PATH, on_point=lambda _: None)
+    # Often enough for the power to fail in a checkpoint, too.
+    return SqliteStore(connection, path=PATH, on_point=lambda _: None, checkpoint_writes=20)
 
 
 def lose_power(seed: int, keep: Keep, *, synchronous: str = "FULL") -> Result:

@@ -21,8 +21,8 @@ from typing import Any, Self, TypeVar
 
 from bbopt.errors import UnavailableError
 from bbopt_server.storage.schema import load_migrations
-from bbopt_server.storage.sqlite_batch import TURN_S, Batch, Batches, Job
-from bbopt_server.storage.sqlite_connection import connect
+from bbopt_server.storage.sqlite_batch import CHECKPOINT_WRITES, TURN_S, Batch, Batches, Job
+from bbopt_server.storage.sqlite_connection import allocate_log, connect
 from bbopt_server.storage.store import Transaction
 
 T = TypeVar("T")
@@ -43,8 +43,11 @@ class SqliteStore:
         *,
         path: str,
         on_point: Callable[[str], None] | None = None,
+        checkpoint_writes: int = CHECKPOINT_WRITES,
     ) -> None:
-        self._batches = Batches(connection, path=path, on_point=on_point)
+        self._batches = Batches(
+            connection, path=path, on_point=on_point, checkpoint_writes=checkpoint_writes
+        )
         self._reads: list[Job] = []
         self._writes: deque[Job] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -72,6 +75,7 @@ class SqliteStore:
             DataLossError: It is damaged.
         """
         connection = connect(path, load_migrations("sqlite"))
+        allocate_log(path)
         return cls(connection, path=path, on_point=on_point)
 
     @property
@@ -181,14 +185,21 @@ class SqliteStore:
     def _run(self) -> None:
         while (batch := self._orders.get()) is not None:
             self._batches.finish(batch)
+            if self._batches.is_checkpoint_due:
+                self._tell(self._end, batch)  # First: nobody need wait for the rest.
+                self._batches.checkpoint()
+                batch = Batch((), deque())
             with self._passing:
-                self._pass_back(batch)
+                if not self._tell(self._come_back, batch):
+                    self._is_away = False
         self._batches.release()
 
-    def _pass_back(self, batch: Batch) -> None:
+    def _tell(self, callback: Callable[[Batch], None], batch: Batch) -> bool:
+        """Have the loop do something with a batch; false if the loop is gone."""
         assert self._loop is not None  # noqa: S101 - batches come from a loop.
         try:
-            self._loop.call_soon_threadsafe(self._come_back, batch)
+            self._loop.call_soon_threadsafe(callback, batch)
         except RuntimeError:
             _log.debug("the loop of %d callers is gone", len(batch.ran))
-            self._is_away = False
+            return False
+        return True

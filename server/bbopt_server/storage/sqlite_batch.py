@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from bbopt.errors import DataLossError, UnavailableError
 from bbopt_server.crash_points import reach
-from bbopt_server.storage.sqlite_connection import AUTOCHECKPOINT_PAGES
 from bbopt_server.storage.sqlite_transaction import SqliteTransaction, StudyRows
 from bbopt_server.storage.store import Transaction
 
@@ -26,8 +25,8 @@ _QUICK_S = 0.001
 """A loop may wait so long for a commit: the way to a thread and back takes a third of it."""
 _N_QUICK = 8
 """Commits in a row that were quick before the next one is expected to be."""
-_N_HERE = 32
-"""Commits in a row without one on the thread, which checkpoints."""
+CHECKPOINT_WRITES = 400
+"""Rows to write before the log is written back: about a thousand pages."""
 _log = logging.getLogger(__name__)
 
 
@@ -85,6 +84,7 @@ class Batches:
         *,
         path: str,
         on_point: Callable[[str], None] | None,
+        checkpoint_writes: int,
     ) -> None:
         self._path = path
         self._connection = connection
@@ -94,8 +94,8 @@ class Batches:
         self._writer = SqliteTransaction(connection, self._rows, is_writable=True)
         self._last_commit_s = 0.0
         self._n_quick = 0
-        self._n_here = 0
-        self._checkpoints = True
+        self._checkpoint_writes = checkpoint_writes
+        self._n_written_back = 0
         self.failure: str | None = None
         """Why no more work is taken."""
 
@@ -140,30 +140,26 @@ class Batches:
             if not batch.is_open:
                 self._begin(batch)
             self._run(batch, time.monotonic() + max(TURN_S, self._last_commit_s))
-            self._n_here = 0
-            self._checkpoint_at_commits(is_on=True)
             self._commit(batch)
         except BaseException as error:
             self._fail(batch, error)
 
     def may_commit_here(self, batch: Batch) -> bool:
         """Say whether a loop may wait for the commit of a batch: for one caller's, on a disk
-        that has been quick, and not for a checkpoint.
+        that has been quick, unless the thread had better have a look at the log.
         """
         return (
             len(batch.ran) == 1
             and not batch.writes
             and batch.is_open
             and self._n_quick >= _N_QUICK
-            and self._n_here < _N_HERE
+            and not self.is_checkpoint_due
             and self._on_point is None
         )
 
     def commit_here(self, batch: Batch) -> None:
         """Commit what has run, on a loop."""
         try:
-            self._n_here += 1
-            self._checkpoint_at_commits(is_on=False)
             self._commit(batch)
         except BaseException as error:
             self._fail(batch, error)
@@ -181,11 +177,24 @@ class Batches:
             self._on_point("after_commit")
         reach("store.after_commit")
 
-    def _checkpoint_at_commits(self, *, is_on: bool) -> None:
-        if is_on is not self._checkpoints:
-            n_pages = AUTOCHECKPOINT_PAGES if is_on else 0
-            self._connection.execute(f"PRAGMA wal_autocheckpoint = {n_pages}")
-            self._checkpoints = is_on
+    @property
+    def is_checkpoint_due(self) -> bool:
+        """Whether the log has grown so long that it should be written back."""
+        n_since = self._writer.n_written - self._n_written_back
+        return n_since >= self._checkpoint_writes and self.failure is None
+
+    def checkpoint(self) -> None:
+        """Write the log back into the file; no transaction may be open.
+
+        SQLite would do it inside of a commit, whose callers would wait for it, and would say
+        nothing of a sync that failed.
+        """
+        self._n_written_back = self._writer.n_written
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            _log.error("%s: a checkpoint failed: %s", self._path, error)
+            self._translated(error)  # Stops where the disk failed.
 
     def stop(self, failure: str) -> None:
         """Take no more work."""

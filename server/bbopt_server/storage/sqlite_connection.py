@@ -20,9 +20,8 @@ from bbopt_server.storage.schema import Migration, migrate
 APPLICATION_ID = int.from_bytes(b"bbop", "big")
 """Tells a database of ours from any other SQLite file."""
 
-AUTOCHECKPOINT_PAGES = 1000
-"""So many pages in the log have a commit write them back into the file."""
-
+_LOG_BYTES = 1500 * (4096 + 24)
+"""About as long as the log gets before it is written back: pages with their headers."""
 _CHECK_LIMIT_S = 10.0
 _CHECK_PERIOD = 100_000  # Virtual machine instructions between two looks at the clock.
 _SYNCHRONOUS_FULL = 2
@@ -84,6 +83,35 @@ def _create_private(path: str) -> None:
         return
 
 
+def allocate_log(path: str) -> None:
+    """Give the log of a database that was just opened the blocks that it will need.
+
+    A sync of a file that grows has to write down its new size and blocks too: on ext4, commits
+    before the log was first written back took up to thirty times as long as later ones. SQLite
+    ends a log at the first frame whose checksum is wrong, so zeros at its end say nothing.
+    """
+    try:
+        log = os.open(f"{os.path.realpath(path)}-wal", os.O_WRONLY)
+    except OSError:
+        return  # There is none, or it has another name.
+    try:
+        n_bytes = os.fstat(log).st_size
+        try:
+            _append_zeros(log, n_bytes, _LOG_BYTES - n_bytes)
+        except OSError as error:  # Whatever needs the room more shall have it.
+            _log.warning("%s: no room for the log in advance: %s", path, error)
+            os.ftruncate(log, n_bytes)
+    finally:
+        os.close(log)
+
+
+def _append_zeros(file: int, at: int, n_bytes: int) -> None:
+    while n_bytes > 0:
+        written = os.pwrite(file, bytes(min(n_bytes, 1 << 20)), at)
+        at, n_bytes = at + written, n_bytes - written
+    os.fsync(file)
+
+
 def _claim(connection: sqlite3.Connection, path: str) -> None:
     """Lock the file and make sure that it is ours before anything is written to it."""
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -101,7 +129,7 @@ def _set_up(connection: sqlite3.Connection, path: str) -> None:
         "cell_size_check = ON",
         "trusted_schema = OFF",
         "mmap_size = 0",
-        f"wal_autocheckpoint = {AUTOCHECKPOINT_PAGES}",
+        "wal_autocheckpoint = 0",  # Commits are waited for: see ``Batches.checkpoint``.
         "journal_size_limit = 67108864",
         "temp_store = MEMORY",
         "cache_size = -16384",

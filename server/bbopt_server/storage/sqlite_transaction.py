@@ -141,6 +141,8 @@ class SqliteTransaction:
         self._connection = connection
         self._rows = rows
         self._is_writable = is_writable
+        self.n_written = 0
+        """Statements that wrote, so far: about as many as rows."""
 
     # Studies
 
@@ -279,6 +281,7 @@ class SqliteTransaction:
     def _write(self, statement: str, values: tuple[Any, ...]) -> sqlite3.Cursor:
         if not self._is_writable:
             raise RuntimeError("this transaction may only read")
+        self.n_written += 1
         try:
             return self._connection.execute(statement, values)
         except sqlite3.IntegrityError as error:

@@ -225,7 +225,7 @@ def test_a_lone_callers_commits_are_the_threads_unless_the_disk_is_quick(
     connection.set_trace_callback(note)
 
     async def scenario() -> None:
-        store = SqliteStore(connection, path=path)
+        store = SqliteStore(connection, path=path, checkpoint_writes=40)
         await store.transact(lambda t: t.insert_study(study_row()))
         for number in range(1, 100):
             await store.transact(adding(number))
@@ -239,6 +239,57 @@ def test_a_lone_callers_commits_are_the_threads_unless_the_disk_is_quick(
         await store.close()
         reopened = SqliteStore.open(path)
         assert await reopened.read(numbers) == list(range(1, 110))
+        await reopened.close()
+
+    asyncio.run(scenario())
+
+
+def test_callers_do_not_wait_until_the_log_is_written_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "studies.db")
+    connection = connect(path, load_migrations("sqlite"))
+    is_answered = threading.Event()
+    checkpoint, found = sqlite_batch.Batches.checkpoint, []
+
+    def wait_for_the_answer(batches: sqlite_batch.Batches) -> None:
+        found.append(is_answered.wait(10.0))
+        checkpoint(batches)
+
+    monkeypatch.setattr(sqlite_batch.Batches, "checkpoint", wait_for_the_answer)
+
+    async def scenario() -> None:
+        store = SqliteStore(connection, path=path, checkpoint_writes=1)
+        await store.transact(lambda t: t.insert_study(study_row()))
+        is_answered.set()
+        await store.transact(adding(1))
+        assert await store.read(numbers) == [1]
+        await store.close()
+
+    asyncio.run(scenario())
+    assert found[0]
+    assert len(found) == 2
+
+
+def test_the_log_has_its_blocks_before_it_needs_them(tmp_path: Path) -> None:
+    path = tmp_path / "studies.db"
+    log, copied = tmp_path / "studies.db-wal", tmp_path / "copy"
+    copied.mkdir()
+
+    async def scenario() -> None:
+        store = SqliteStore.open(str(path))
+        n_bytes = log.stat().st_size
+        await store.transact(lambda t: t.insert_study(study_row()))
+        for number in range(1, 100):
+            await store.transact(adding(number))
+        assert log.stat().st_size == n_bytes
+        for each in (path, log):  # As a kill leaves them: the log ends with zeros.
+            (copied / each.name).write_bytes(each.read_bytes())
+        await store.close()
+        assert not log.exists()
+        reopened = SqliteStore.open(str(copied / path.name))
+        assert await reopened.read(numbers) == list(range(1, 100))
+        await reopened.transact(adding(100))
         await reopened.close()
 
     asyncio.run(scenario())

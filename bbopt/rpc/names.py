@@ -6,6 +6,7 @@ letter or a digit. So no id is a path, an option, markup or a homoglyph of anoth
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from bbopt.errors import InvalidError
 
@@ -71,8 +72,7 @@ class StudyName:
         Raises:
             InvalidError: The text is no such name.
         """
-        project, study = _ids(text, ("projects", "studies"))
-        return cls(project, study)
+        return _study_name(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +108,24 @@ class TrialName:
         return cls(project, study, _number(number))
 
     @classmethod
-    def parse_within(cls, text: str, study: StudyName) -> "TrialName":
-        """Read the name of a trial of a study: the full name, or its number alone.
+    def number_within(cls, text: str, study: StudyName) -> int:
+        """Read the number of a trial of a study from its full name, or from itself alone.
 
         Raises:
             InvalidError: The text is neither, or names a trial of another study.
         """
         if "/" not in text:
-            return cls(study.project, study.study, _number(text))
+            return _number(text)
         name = cls.parse(text)
         if name.parent != study:
             raise InvalidError.of("", f"must be a trial of {study}, not {_shown(text)}")
-        return name
+        return name.number
+
+
+@lru_cache(maxsize=1024)  # Every call names the same few.
+def _study_name(text: str) -> StudyName:
+    project, study = _ids(text, ("projects", "studies"))
+    return StudyName(project, study)
 
 
 def _ids(text: str, collections: tuple[str, ...]) -> list[str]:

@@ -45,6 +45,7 @@ _STATE_FROM_MESSAGE = {number: state for state, number in _STATE_TO_MESSAGE.item
 _HALF_WIDTH = 1.959963984540054
 """Of a central 95 % interval, in standard deviations of a normal distribution."""
 _MAX_INT64 = 2**63 - 1
+_INFINITY = float("inf")
 
 
 # Measurements ------------------------------------------------------------------------------
@@ -62,16 +63,17 @@ def value_from_message(message: trial_pb2.Value) -> Value:
         InvalidError: The number is not finite, its standard deviation is negative or not
             finite, or the replicates are negative.
     """
-    violations = Violations()
-    if not isfinite(message.value):
-        violations.add("value", f"must be finite, not {message.value}")
-    if not 0 <= message.sd < float("inf"):
-        violations.add("sd", f"must be finite and not negative, but is {message.sd}")
-    if message.replicates < 0:
-        violations.add("replicates", f"must not be negative, but is {message.replicates}")
-    violations.check()
-    sd = message.sd if message.HasField("sd") else None
-    return Value(message.value, sd, message.replicates or 1)
+    value, sd, replicates = message.value, message.sd, message.replicates
+    if not (isfinite(value) and 0 <= sd < _INFINITY and replicates >= 0):
+        violations = Violations()
+        if not isfinite(value):
+            violations.add("value", f"must be finite, not {value}")
+        if not 0 <= sd < _INFINITY:
+            violations.add("sd", f"must be finite and not negative, but is {sd}")
+        if replicates < 0:
+            violations.add("replicates", f"must not be negative, but is {replicates}")
+        violations.check()
+    return Value(value, sd if message.HasField("sd") else None, replicates or 1)
 
 
 def measurement_to_message(measurement: Measurement) -> trial_pb2.Measurement:
@@ -151,8 +153,10 @@ def outcome_from_message(message: trial_pb2.Outcome) -> Outcome:
     """
     match message.WhichOneof("kind"):
         case "completed":
-            with within("completed"):
+            try:  # As ``within``, at a fifth of the time: this is every tell.
                 return Completed(measurement_from_message(message.completed))
+            except InvalidError as error:
+                raise type(error)(prefixed(error, "completed")) from error
         case "stopped":
             with within("stopped"):
                 return Stopped(measurement_from_message(message.stopped))

@@ -311,6 +311,66 @@ class NewTrial(google.protobuf.message.Message):
 Global___NewTrial: typing_extensions.TypeAlias = NewTrial
 
 @typing.final
+class NewTrialParts(google.protobuf.message.Message):
+    """A NewTrial without its number, read without reading its parts: the bytes of an entry of a map
+    or of a message are those of a field of bytes.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PARAMETERS_FIELD_NUMBER: builtins.int
+    PROVENANCE_FIELD_NUMBER: builtins.int
+    STAGE_FIELD_NUMBER: builtins.int
+    provenance: builtins.bytes
+    stage: builtins.bytes
+    @property
+    def parameters(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        parameters: collections.abc.Iterable[builtins.bytes] | None = ...,
+        provenance: builtins.bytes | None = ...,
+        stage: builtins.bytes | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_provenance", b"_provenance", "_stage", b"_stage", "provenance", b"provenance", "stage", b"stage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_provenance", b"_provenance", "_stage", b"_stage", "parameters", b"parameters", "provenance", b"provenance", "stage", b"stage"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_provenance", b"_provenance"]) -> typing.Literal["provenance"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_stage", b"_stage"]) -> typing.Literal["stage"] | None: ...
+
+Global___NewTrialParts: typing_extensions.TypeAlias = NewTrialParts
+
+@typing.final
+class TrialParts(google.protobuf.message.Message):
+    """The same parts where a Trial has them."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PARAMETERS_FIELD_NUMBER: builtins.int
+    PROVENANCE_FIELD_NUMBER: builtins.int
+    STAGE_FIELD_NUMBER: builtins.int
+    provenance: builtins.bytes
+    stage: builtins.bytes
+    @property
+    def parameters(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        parameters: collections.abc.Iterable[builtins.bytes] | None = ...,
+        provenance: builtins.bytes | None = ...,
+        stage: builtins.bytes | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_provenance", b"_provenance", "_stage", b"_stage", "provenance", b"provenance", "stage", b"stage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_provenance", b"_provenance", "_stage", b"_stage", "parameters", b"parameters", "provenance", b"provenance", "stage", b"stage"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_provenance", b"_provenance"]) -> typing.Literal["provenance"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_stage", b"_stage"]) -> typing.Literal["stage"] | None: ...
+
+Global___TrialParts: typing_extensions.TypeAlias = TrialParts
+
+@typing.final
 class StrategyState(google.protobuf.message.Message):
     """A strategy's state between two calls, as data."""
 

@@ -147,10 +147,7 @@ class Methods:
         told = await self._studies.tell(tell, tell_call)
         reach("tell_and_ask.between")
         asked = await self._studies.ask(ask, ask_call, time_left_s=rpc.time_left_s)
-        return service_pb2.TellAndAskResponse(
-            tell=service_pb2.TellTrialsResponse.FromString(told),
-            ask=service_pb2.AskTrialsResponse.FromString(asked),
-        ).SerializeToString()
+        return writing.told_and_asked(told, asked)
 
     # Leases --------------------------------------------------------------------------------
 

@@ -90,7 +90,7 @@ def mutation(
     request: M,
     read: Callable[[M], C],
     *,
-    answer: Callable[[A], Message],
+    answer: Callable[[A], Message | bytes],
 ) -> tuple[C, Call[A]]:
     """Read a mutation: what it wants, and its identity with how its answer is written.
 
@@ -106,16 +106,16 @@ def mutation(
     return command, call_of(method, request, answer)
 
 
-def call_of(method: str, request: Mutation, answer: Callable[[A], Message]) -> Call[A]:
-    """Identify a mutation, and say how its answer becomes a message."""
+def call_of(method: str, request: Mutation, answer: Callable[[A], Message | bytes]) -> Call[A]:
+    """Identify a mutation, and say how its answer becomes a message, or the bytes of one."""
     body = request.SerializeToString(deterministic=True)
     body_hash = hashlib.blake2b(body, digest_size=16).digest()
-    return Call(
-        method,
-        request.request_id,
-        body_hash,
-        lambda given: answer(given).SerializeToString(),
-    )
+
+    def encode(given: A) -> bytes:
+        written = answer(given)
+        return written if isinstance(written, bytes) else written.SerializeToString()
+
+    return Call(method, request.request_id, body_hash, encode)
 
 
 def study_name(text: str, field: str) -> StudyName:
@@ -227,7 +227,7 @@ def _tell_item(item: service_pb2.Tell, study: StudyName) -> TellItem:
     violations = Violations()
     number = 0
     with violations.within("trial"):
-        number = TrialName.parse_within(item.trial, study).number
+        number = TrialName.number_within(item.trial, study)
     outcome: Outcome | Misread
     with violations.within("outcome"):
         outcome = _outcome(item.outcome)
@@ -284,7 +284,7 @@ def _held(
     held = []
     for position, item in enumerate(items[:limit]):
         with violations.within(f"held[{position}].trial"):
-            number = TrialName.parse_within(item.trial, study).number
+            number = TrialName.number_within(item.trial, study)
             held.append(Held(item.trial, number, item.lease_token))
     violations.check()
     return study, tuple(held)

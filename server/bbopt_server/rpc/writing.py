@@ -7,6 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 import bbopt
 from bbopt.rpc.errors import error_to_item_status
+from bbopt.rpc.splice import bytes_field
 from bbopt.rpc.times import duration_to_message, timestamp_to_message
 from bbopt.rpc.v1 import insight_service_pb2, log_pb2, study_pb2, trial_pb2
 from bbopt.rpc.v1 import optimization_service_pb2 as service_pb2
@@ -39,6 +40,8 @@ _REASONS = {
     reason: service_pb2.AskTrialsResponse.Reason.Value(f"REASON_{reason.name}")
     for reason in AskReason
 }
+_TRIALS = service_pb2.AskTrialsResponse.TRIALS_FIELD_NUMBER
+_BOTH = service_pb2.TellAndAskResponse
 _ACTIONS = {
     action: service_pb2.HeartbeatTrialsResponse.Directive.Action.Value(f"ACTION_{action.name}")
     for action in Action
@@ -76,17 +79,31 @@ def study(view: StudyView) -> study_pb2.Study:
 
 def trial(view: TrialView) -> trial_pb2.Trial:
     """Write a trial."""
+    message = _without_point(view)
+    point = log_pb2.NewTrial.FromString(view.row.point)
+    message.parameters.MergeFrom(point.parameters)
+    message.provenance.CopyFrom(point.provenance)
+    if point.HasField("stage"):
+        message.stage.CopyFrom(point.stage)
+    return message
+
+
+def _trial_bytes(view: TrialView) -> bytes:
+    """Serialise a trial, in a third of the time: its point is copied without being read."""
+    point = log_pb2.NewTrialParts.FromString(view.row.point)
+    parts = log_pb2.TrialParts(parameters=point.parameters, provenance=point.provenance)
+    if point.HasField("stage"):
+        parts.stage = point.stage
+    return _without_point(view).SerializeToString() + parts.SerializeToString()
+
+
+def _without_point(view: TrialView) -> trial_pb2.Trial:
     row = view.row
-    point = log_pb2.NewTrial.FromString(row.point)
     message = trial_pb2.Trial.FromString(row.labels)
     message.name = f"{view.study}/trials/{row.number}"
     message.number = row.number
     message.state = _TRIAL_STATES[row.state]
     message.state_message = row.state_message
-    message.parameters.MergeFrom(point.parameters)
-    message.provenance.CopyFrom(point.provenance)
-    if point.HasField("stage"):
-        message.stage.CopyFrom(point.stage)
     if row.outcome is not None:
         _write_final_measurement(message, trial_pb2.Outcome.FromString(row.outcome))
     if row.state in HELD:
@@ -158,16 +175,16 @@ def trials(page: TrialPage) -> service_pb2.ListTrialsResponse:
     )
 
 
-def asked(answer: AskAnswer) -> service_pb2.AskTrialsResponse:
-    """Write the answer to an ask."""
+def asked(answer: AskAnswer) -> bytes:
+    """Serialise the answer to an ask."""
     message = service_pb2.AskTrialsResponse(
-        trials=map(trial, answer.trials),
         reason=_REASONS[answer.reason],
         study_state=_STUDY_STATES[answer.study_state],
     )
     if answer.retry_after_s is not None:
         message.retry_after.CopyFrom(duration_to_message(answer.retry_after_s))
-    return message
+    trials = [bytes_field(_TRIALS, _trial_bytes(each)) for each in answer.trials]
+    return b"".join((*trials, message.SerializeToString()))
 
 
 def told(answer: TellAnswer) -> service_pb2.TellTrialsResponse:
@@ -177,6 +194,12 @@ def told(answer: TellAnswer) -> service_pb2.TellTrialsResponse:
         revision=answer.revision,
         study_state=_STUDY_STATES[answer.study_state],
     )
+
+
+def told_and_asked(told: bytes, asked: bytes) -> bytes:
+    """Put the serialised answers to a tell and to the ask after it together."""
+    tell, ask = _BOTH.TELL_FIELD_NUMBER, _BOTH.ASK_FIELD_NUMBER
+    return bytes_field(tell, told) + bytes_field(ask, asked)
 
 
 def released(results: tuple[ItemResult, ...]) -> service_pb2.ReleaseTrialsResponse:

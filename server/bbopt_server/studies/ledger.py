@@ -15,6 +15,7 @@ from bbopt_server.studies.records import (
     event_to_bytes,
     outcome_from_bytes,
     state_reason_to_bytes,
+    told_to_bytes,
 )
 
 OPEN = ("QUEUED", "ACTIVE", "STOPPING")
@@ -100,6 +101,10 @@ class Ledger:
     def append(self, event: Event | StudyChanged, trial: int | None = None) -> int:
         """Append an event to the log and return its revision."""
         return self._append(*event_to_bytes(event), trial)
+
+    def append_told(self, number: int, outcome: bytes, *, is_late: bool) -> int:
+        """Append the serialised outcome of a trial and return the event's revision."""
+        return self._append("told", told_to_bytes(number, outcome, is_late=is_late), number)
 
     def append_asked(self, asked: AskedBytes) -> int:
         """Append an ``Asked`` event and return its revision."""

@@ -205,7 +205,7 @@ class ReadyQueue:
         for row in effects.deleted:
             self._drop(row.key)
             self._studies.pop(row.key, None)
-        for study_key, n in Counter(effects.told).items():
+        for study_key, n in Counter(effects.told).items() if effects.told else ():
             if (study := self._studies.get(study_key)) is not None:
                 study.n_told += n
                 if study_key not in self._asking and self._pays(study):

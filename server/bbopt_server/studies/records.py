@@ -20,7 +20,7 @@ from bbopt.specs import StudySpec
 from bbopt.trial import Event, Measurement, NewTrial, Outcome, Stage
 from bbopt_server.storage.store import StudyRow
 
-_ASKED = log_pb2.LogEvent.Asked
+_ASKED, _TOLD = log_pb2.LogEvent.Asked, log_pb2.LogEvent.Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,21 @@ def event_to_bytes(event: Event | StudyChanged) -> tuple[str, bytes]:
     if kind is None:
         raise AssertionError("every event has a kind")
     return kind, message.SerializeToString(deterministic=True)
+
+
+def told_to_bytes(number: int, outcome: bytes, *, is_late: bool) -> bytes:
+    """Serialise a ``Told`` event.
+
+    Args:
+        number: Of the trial.
+        outcome: Serialised.
+        is_late: Whether it came after the lease was gone.
+    """
+    told = int_field(_TOLD.NUMBER_FIELD_NUMBER, number)
+    told += bytes_field(_TOLD.OUTCOME_FIELD_NUMBER, outcome)
+    if is_late:
+        told += int_field(_TOLD.LATE_FIELD_NUMBER, 1)
+    return bytes_field(log_pb2.LogEvent.TOLD_FIELD_NUMBER, told)
 
 
 @dataclass(frozen=True, slots=True)

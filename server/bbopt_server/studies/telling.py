@@ -21,7 +21,6 @@ from bbopt.trial import (
     Outcome,
     Requeued,
     Stopped,
-    Told,
 )
 from bbopt_server.crash_points import reach
 from bbopt_server.storage.store import TrialRow
@@ -172,8 +171,10 @@ def finish(ledger: Ledger, row: TrialRow, outcome: Outcome, *, is_late: bool = F
     """Give a trial its final outcome and return its state."""
     if row.outcome is not None:
         ledger.add_cost(row, sign=-1.0)  # Of a lost trial that is now found.
-    revision = ledger.append(Told(row.number, outcome, is_late), row.number)
-    final = with_outcome(ledger.spec.problem, row, outcome)._replace(
+    final = with_outcome(ledger.spec.problem, row, outcome)
+    assert final.outcome is not None  # noqa: S101 - it was just written.
+    revision = ledger.append_told(row.number, final.outcome, is_late=is_late)
+    final = final._replace(
         lease_token="",
         lease_duration_s=0.0,
         late=is_late,

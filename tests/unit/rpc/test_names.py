@@ -87,19 +87,19 @@ def test_a_name_that_ends_with_a_collection_is_refused_for_every_resource() -> N
 @pytest.mark.parametrize("number", ["0", "-1", "01", "1.0", "1e3", "x", str(2**63), "９"])
 def test_only_positive_decimal_numbers_are_numbers_of_trials(number: str) -> None:
     with pytest.raises(InvalidError):
-        TrialName.parse_within(number, STUDY)
+        TrialName.number_within(number, STUDY)
     with pytest.raises(InvalidError):
         TrialName.parse(f"projects/p/studies/s/trials/{number}")
 
 
 def test_a_trial_may_be_named_by_number_or_in_full() -> None:
-    assert TrialName.parse_within("7", STUDY) == TrialName("p", "s", 7)
-    assert TrialName.parse_within("projects/p/studies/s/trials/7", STUDY).number == 7
+    assert TrialName.number_within("7", STUDY) == 7
+    assert TrialName.number_within("projects/p/studies/s/trials/7", STUDY) == 7
 
 
 def test_a_trial_of_another_study_is_refused() -> None:
     with pytest.raises(InvalidError, match="must be a trial of projects/p/studies/s"):
-        TrialName.parse_within("projects/p/studies/other/trials/7", STUDY)
+        TrialName.number_within("projects/p/studies/other/trials/7", STUDY)
 
 
 def test_what_is_refused_is_shown_without_control_characters_and_cut() -> None:

@@ -7,10 +7,32 @@ from bbopt.rpc.log import (
     suggestion_from_bytes,
     suggestion_to_bytes,
 )
+from bbopt.rpc.names import StudyName
 from bbopt.rpc.splice import varint
-from bbopt.rpc.v1 import log_pb2
-from bbopt.trial import Asked, NewTrial, Provenance, Stage, StrategyState, Suggestion
-from bbopt_server.studies.records import asked_to_bytes, begun_at
+from bbopt.rpc.v1 import log_pb2, trial_pb2
+from bbopt.rpc.v1 import optimization_service_pb2 as service_pb2
+from bbopt.trial import (
+    Asked,
+    NewTrial,
+    Outcome,
+    Provenance,
+    Stage,
+    StrategyState,
+    Suggestion,
+    Told,
+)
+from bbopt_server.rpc import writing
+from bbopt_server.storage.store import TrialRow
+from bbopt_server.studies.answers import AskAnswer, AskReason, TrialView
+from bbopt_server.studies.records import (
+    asked_to_bytes,
+    begun_at,
+    event_to_bytes,
+    outcome_to_bytes,
+    told_to_bytes,
+    trial_labels_to_bytes,
+)
+from tests.wire.examples import OUTCOMES
 
 POINTS = st.dictionaries(
     st.text("abcxyz", min_size=1, max_size=40),
@@ -69,4 +91,63 @@ def test_a_stage_is_filled_in_only_where_the_strategy_chose_none(
     assert (begun.parameters, begun.provenance) == (
         suggestion.parameters,
         suggestion.provenance,
+    )
+
+
+@given(st.integers(1, 2**63 - 1), st.sampled_from(list(OUTCOMES.values())), st.booleans())
+def test_a_result_put_together_is_the_event_written_as_a_whole(
+    number: int, outcome: Outcome, is_late: bool
+) -> None:
+    put_together = told_to_bytes(number, outcome_to_bytes(outcome), is_late=is_late)
+    assert ("told", put_together) == event_to_bytes(Told(number, outcome, is_late))
+
+
+@given(st.lists(SUGGESTIONS, max_size=3), st.sampled_from([None, 1.5]))
+def test_an_answer_put_together_reads_as_the_one_written_as_a_whole(
+    points: list[Suggestion], retry_after_s: float | None
+) -> None:
+    views = tuple(
+        TrialView(StudyName("p", "s"), _handed_out(number, point), 9.5, is_for_holder=True)
+        for number, point in enumerate(points, 1)
+    )
+    answer = AskAnswer(views, AskReason.COUNT_MET, "ACTIVE", retry_after_s)
+    written = service_pb2.AskTrialsResponse.FromString(writing.asked(answer))
+    assert list(written.trials) == [writing.trial(each) for each in views]
+    assert written.reason == service_pb2.AskTrialsResponse.REASON_COUNT_MET
+    assert written.HasField("retry_after") is (retry_after_s is not None)
+
+
+def test_parts_of_a_point_have_the_numbers_that_they_have_in_the_whole() -> None:
+    for whole, parts in (
+        (log_pb2.NewTrial, log_pb2.NewTrialParts),
+        (trial_pb2.Trial, log_pb2.TrialParts),
+    ):
+        fields = parts.DESCRIPTOR.fields_by_name
+        assert sorted(fields) == ["parameters", "provenance", "stage"]
+        for name, field in fields.items():
+            assert whole.DESCRIPTOR.fields_by_name[name].number == field.number
+
+
+def _handed_out(number: int, point: Suggestion) -> TrialRow:
+    data = asked_to_bytes(number, [suggestion_to_bytes(point)], None).trials[0]
+    labels = trial_labels_to_bytes({"a": "b"})
+    return TrialRow(
+        study_key=1,
+        number=number,
+        state="ACTIVE",
+        state_message="",
+        point=data,
+        outcome=None,
+        labels=labels,
+        attempt=2,
+        worker="w",
+        lease_token="t",  # noqa: S106
+        lease_duration_s=60.0,
+        late=False,
+        feasible=None,
+        amendments=0,
+        revision=7,
+        created_at=1.5,
+        started_at=2.5,
+        ended_at=None,
     )

@@ -3,8 +3,8 @@
 Run ``python -m benchmarks.efficiency``. It runs what is missing in ``--out`` (JSON lines, one a
 study, so that an interrupted run goes on where it was), one process a study with one BLAS
 thread, and prints a Markdown report that ranks our strategies beside runs of other optimizers
-recorded in ``--peers``. Metrics are declared as a user who declares nothing gets them: noise of
-unknown level.
+recorded in ``--peers``. ``--records`` keeps what the report read in a small file. Metrics are
+declared as a user who declares nothing gets them: noise of unknown level.
 """
 
 import argparse
@@ -27,7 +27,8 @@ import numpy as np
 import bbopt
 from bbopt.trial import Value
 from benchmarks import suite
-from benchmarks.efficiency_report import Run, read_runs, write_report
+from benchmarks.efficiency_records import Recorded, write_records
+from benchmarks.efficiency_report import Run, read_runs
 
 OURS = "bbopt "
 """How the names of our strategies begin in records."""
@@ -184,6 +185,9 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--label", action="append", default=[], metavar="PEER=TEXT", help="name in the report"
     )
     parser.add_argument("--report", type=Path, help="write it here instead of printing it")
+    parser.add_argument(
+        "--records", type=Path, help="small file for the runs of the report, overwritten"
+    )
     parser.add_argument("--report-only", action="store_true", help="run nothing")
     return parser.parse_args(arguments)
 
@@ -203,9 +207,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         is_well = run_missing(tasks, settings.out, settings.jobs)
     runs = _selected([settings.out, *settings.peers], problems, settings.budget)
     labels = dict(label.split("=", 1) for label in settings.label)
-    report = write_report(
-        runs, ours=[OURS + each for each in settings.strategies], labels=labels
-    )
+    recorded = Recorded(runs, [OURS + each for each in settings.strategies], labels)
+    report = recorded.report()
+    if settings.records is not None:
+        write_records(recorded, settings.records)
     if settings.report is None:
         print(report)
     else:

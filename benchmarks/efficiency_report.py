@@ -130,7 +130,11 @@ class Scores:
 
 
 def write_report(
-    runs: Sequence[Run], *, ours: Sequence[str], labels: Mapping[str, str] | None = None
+    runs: Sequence[Run],
+    *,
+    ours: Sequence[str],
+    labels: Mapping[str, str] | None = None,
+    figure: str = "",
 ) -> str:
     """Return the report.
 
@@ -138,21 +142,27 @@ def write_report(
         runs: Ours first.
         ours: Names of our optimizers; the first is compared with all others.
         labels: What to call an optimizer, by its name in the records.
+        figure: Markdown to show after the ranks.
     """
     if not any(run.optimizer in ours for run in runs):
         raise ValueError("there are no runs of ours to report on")
     scores = Scores(runs)
-    labels = {run.optimizer: f"{run.optimizer} {run.version}".strip() for run in runs} | dict(
-        labels or {}
-    )
+    labels = label(runs, labels or {})
     parts = (
         _ranks(scores, labels),
+        figure,
         _medians(scores, labels),
         _duels(scores, ours[0], labels),
         _spread(scores, ours[0]),
         _feasibility(scores, labels),
     )
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def label(runs: Iterable[Run], labels: Mapping[str, str]) -> dict[str, str]:
+    """Return what to call each optimizer: by its label, else by its name and version."""
+    named = {run.optimizer: f"{run.optimizer} {run.version}".strip() for run in runs}
+    return named | dict(labels)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

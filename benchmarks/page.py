@@ -4,6 +4,7 @@ A section between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->`` is what th
 reports of ``benchmarks/records/NAME.jsonl``, and nobody's handwriting::
 
     python -m benchmarks.through_server --records benchmarks/records/through_server.jsonl
+    python -m benchmarks.efficiency --peers PEERS --records benchmarks/records/efficiency.jsonl
     python -m benchmarks.page
 """
 
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import through_server
+from benchmarks import efficiency_records, through_server
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -23,6 +24,7 @@ Report = Callable[[Path], Sequence[str]]
 """Reads records and lays them out as lines of Markdown."""
 
 REPORTS: Mapping[str, Report] = {
+    "efficiency": lambda path: efficiency_records.read_records(path).report().splitlines(),
     "through_server": lambda path: through_server.report(through_server.read_records(path)),
 }
 

@@ -29,3 +29,11 @@ def test_a_section_of_an_unknown_benchmark_is_refused(tmp_path: Path) -> None:
 
 def test_the_page_is_what_its_records_say() -> None:
     assert page.main(["--check"]) == 0
+
+
+@pytest.mark.parametrize("name", sorted(page.REPORTS))
+def test_every_kept_benchmark_has_its_section_on_the_page(name: str) -> None:
+    lines = page.REPORTS[name](page.RECORDS / f"{name}.jsonl")
+    text = page.PAGE.read_text()
+    section = text.partition(f"<!-- begin: {name} -->\n")[2]
+    assert section.partition(f"<!-- end: {name} -->")[0] == "\n".join(["", *lines, "", ""])

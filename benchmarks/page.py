@@ -1,7 +1,8 @@
 """Writes tables of ``docs/benchmarks.md`` from the records of real runs.
 
 A section between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->`` is what the benchmark NAME
-reports of ``benchmarks/records/NAME.jsonl``, and nobody's handwriting::
+reports of ``benchmarks/records/NAME.jsonl``, and nobody's handwriting. So are the figures in
+``docs/images``, which are drawn if matplotlib is there::
 
     python -m benchmarks.through_server --records benchmarks/records/through_server.jsonl
     python -m benchmarks.efficiency --peers PEERS --records benchmarks/records/efficiency.jsonl
@@ -9,12 +10,14 @@ reports of ``benchmarks/records/NAME.jsonl``, and nobody's handwriting::
 """
 
 import argparse
+import importlib.util
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import efficiency_records, through_server
+from benchmarks import through_server
+from benchmarks.efficiency_records import read_records
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -23,8 +26,19 @@ RECORDS = ROOT / "benchmarks" / "records"
 Report = Callable[[Path], Sequence[str]]
 """Reads records and lays them out as lines of Markdown."""
 
+IMAGES = ROOT / "docs" / "images"
+
+FIGURES = """\
+![Average rank of each optimizer over the evaluations, as in the table](images/ranks.svg)
+
+![Median log10 regret over the evaluations, a panel a problem and a line an optimizer; that of
+bbopt is thick, and its quartiles are a band](images/efficiency.svg)
+
+A line is the median over seeds, and starts where more than half of the runs have found a
+feasible point; the band is between the quartiles of the thick one."""
+
 REPORTS: Mapping[str, Report] = {
-    "efficiency": lambda path: efficiency_records.read_records(path).report().splitlines(),
+    "efficiency": lambda path: read_records(path).report(FIGURES).splitlines(),
     "through_server": lambda path: through_server.report(through_server.read_records(path)),
 }
 
@@ -47,8 +61,21 @@ def generate(page: str, records: Path, reports: Mapping[str, Report] = REPORTS) 
     return _SECTION.sub(write, page)
 
 
+def draw(records: Path, images: Path) -> bool:
+    """Draw the figures; return whether matplotlib is there."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return False
+    from benchmarks.efficiency_plot import draw_ranks, draw_regret
+
+    recorded = read_records(records / "efficiency.jsonl")
+    images.mkdir(exist_ok=True)
+    draw_ranks(recorded, images / "ranks.svg")
+    draw_regret(recorded, images / "efficiency.svg")
+    return True
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page, or with ``--check`` return 1 if it is not what the records say."""
+    """Write page and figures, or with ``--check`` return 1 if the page is not as recorded."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing")
     settings = parser.parse_args(arguments)
@@ -56,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     new = generate(old, RECORDS)
     if not settings.check:
         PAGE.write_text(new)
+        if not draw(RECORDS, IMAGES):
+            print("the figures are left as they are: there is no matplotlib", file=sys.stderr)
     return 1 if settings.check and new != old else 0
 
 

@@ -134,7 +134,7 @@ def _save(figure: Figure, path: Path) -> None:
     short = re.sub(
         r"^(?:<path d=\"M|[ML]) .*",
         lambda line: re.sub(r"\d+\.\d{3,}", lambda x: f"{float(x[0]):.2f}", line[0]),
-        re.sub(r"^ +", "", text.getvalue(), flags=re.MULTILINE),
+        re.sub(r"^ +| +$", "", text.getvalue(), flags=re.MULTILINE),
         flags=re.MULTILINE,
     )
     path.write_text(short)

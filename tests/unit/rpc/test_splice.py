@@ -32,6 +32,7 @@ from bbopt_server.studies.records import (
     told_to_bytes,
     trial_labels_to_bytes,
 )
+from tests.contract.store_contract import trial_row
 from tests.wire.examples import OUTCOMES
 
 POINTS = st.dictionaries(
@@ -131,23 +132,6 @@ def test_parts_of_a_point_have_the_numbers_that_they_have_in_the_whole() -> None
 def _handed_out(number: int, point: Suggestion) -> TrialRow:
     data = asked_to_bytes(number, [suggestion_to_bytes(point)], None).trials[0]
     labels = trial_labels_to_bytes({"a": "b"})
-    return TrialRow(
-        study_key=1,
-        number=number,
-        state="ACTIVE",
-        state_message="",
-        point=data,
-        outcome=None,
-        labels=labels,
-        attempt=2,
-        worker="w",
-        lease_token="t",  # noqa: S106
-        lease_duration_s=60.0,
-        late=False,
-        feasible=None,
-        amendments=0,
-        revision=7,
-        created_at=1.5,
-        started_at=2.5,
-        ended_at=None,
+    return trial_row(
+        1, number, point=data, labels=labels, attempt=2, lease_token="t", started_at=2.5
     )

@@ -133,5 +133,11 @@ def _handed_out(number: int, point: Suggestion) -> TrialRow:
     data = asked_to_bytes(number, [suggestion_to_bytes(point)], None).trials[0]
     labels = trial_labels_to_bytes({"a": "b"})
     return trial_row(
-        1, number, point=data, labels=labels, attempt=2, lease_token="t", started_at=2.5
+        1,
+        number,
+        point=data,
+        labels=labels,
+        attempt=2,
+        lease_token="t",  # noqa: S106
+        started_at=2.5,
     )

@@ -174,10 +174,17 @@ def fit_half_rank(y: Array) -> OutputWarp:
     linear = np.concatenate([[0.0], unique[unique > 0.0]])
     knots = np.concatenate([below, linear])
     targets = np.concatenate([low_targets, linear])
-    keep = np.concatenate([np.diff(targets) > 0.0, [True]])
-    knots, targets = knots[keep], targets[keep]
+    knots, targets = _where_ascending(knots, targets)
     shift, scale = _mean_and_scale(_interpolate(u, knots, targets))
-    return PiecewiseLinearWarp(center, unit, knots, (targets - shift) / scale)
+    # Targets that differ by less than the shift can resolve are one afterwards.
+    knots, targets = _where_ascending(knots, (targets - shift) / scale)
+    return PiecewiseLinearWarp(center, unit, knots, targets)
+
+
+def _where_ascending(knots: Array, targets: Array) -> tuple[Array, Array]:
+    """Leave out knots whose target the next one has as well."""
+    keep = np.concatenate([np.diff(targets) > 0.0, [True]])
+    return knots[keep], targets[keep]
 
 
 def fit_bilog(y: Array) -> BilogWarp:

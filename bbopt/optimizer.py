@@ -544,16 +544,21 @@ def _recorded_asks(
 ) -> list[tuple[StrategyState, list[NewTrial]]]:
     """Group the trials that one computation suggested; leave out what is not recomputed.
 
-    Several asks that were answered by one computation carry the same state.
+    Several asks that were answered by one computation carry the same state and have seen the
+    same events. The state alone does not tell them from others: a promotion moves no counter.
     """
     asks: list[tuple[StrategyState, list[NewTrial]]] = []
-    last: StrategyState | None = None
     for event in events:
         if not isinstance(event, Asked) or event.state is None or not event.trials:
             continue
-        if last is not None and event.state.equals(last):
-            asks[-1][1].extend(event.trials)
+        last, trials = asks[-1] if asks else (None, [])
+        has_seen = event.trials[0].provenance.data_revision
+        if (
+            last is not None
+            and event.state.equals(last)
+            and trials[0].provenance.data_revision == has_seen
+        ):
+            trials.extend(event.trials)
         else:
             asks.append((event.state, list(event.trials)))
-        last = event.state
     return [each for each in asks if not any(t.provenance.degraded_from for t in each[1])]

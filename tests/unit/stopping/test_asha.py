@@ -132,6 +132,20 @@ def test_a_log_with_promotions_replays(promotion: Promotion) -> None:
     assert replay(PROBLEM, AshaSpec(promotion), 6, events) != []
 
 
+def test_a_promotion_that_leaves_the_state_as_it_was_replays() -> None:
+    optimizer = Optimizer(PROBLEM, AshaSpec(Promotion.RESUME), seed=5)
+    for trial, value in zip(optimizer.ask(2), (0.2, 0.9), strict=True):
+        optimizer.report(trial, 1, value)
+        optimizer.tell(trial, value)
+    third, _ = optimizer.ask(2)
+    # Neither a report nor a promotion is counted, so that both asks leave the same state.
+    optimizer.report(third, 1, 0.5)
+    (promoted,) = optimizer.ask(1)
+    assert promoted.stage is not None
+    assert promoted.stage.resume_from == 1
+    assert replay(PROBLEM, AshaSpec(Promotion.RESUME), 5, list(optimizer.log.events())) == []
+
+
 def epochs_to(quality: float, strategy: object, seed: int) -> int:
     cluster = Cluster(Optimizer(PROBLEM, strategy, seed), seed)
     cluster.run(lambda c: c.best_full <= quality or c.n_epochs > 60_000)

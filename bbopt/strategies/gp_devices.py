@@ -17,8 +17,8 @@ from bbopt.strategies.gp_timing import is_faster
 
 CPU: Final = torch.device("cpu")
 MEASURED_FROM: Final = 256
-"""Results below which ``auto`` stays on the CPU without a measurement. An estimate: there, the
-arithmetic of an evaluation takes a CPU about as long as a device takes to be given it."""
+"""Results below which ``auto`` stays on the CPU without a measurement. There, a core does the
+arithmetic of an evaluation in the time that it takes to give it to a device (NVIDIA H100)."""
 MEASURED_UNTIL: Final = 1200
 """Beyond, models stand on a choice of their results; see ``gp_surrogates``."""
 TIME_TO_MEASURE_S: Final = 10.0

@@ -88,22 +88,10 @@ def time_parts(device: torch.device, n: int, d: int) -> Timing:
         n: Results.
         d: Columns.
     """
-    rng = stream(0, "device", n, d)
-    X = rng.random((n, d))
-    y = np.sin(5.0 * X).sum(axis=1)
-    columns = Codec(Space(tuple(Float(f"x{i}", 0.0, 1.0) for i in range(d)))).columns
-    model = GPModel.restored(columns, X, y, device=device)
-    features = torch.from_numpy(X).to(device)
-    objective = MapObjective(
-        features,
-        model.posterior.y,
-        kernels=model.settings.kernels,
-        priors=model.priors,
-        group=model.feature_map.group,
-    )
+    model, objective = made_up(device, n, d)
     thetas = model.hyperparameters.theta
     acquisition = LogExpectedImprovement(model, model.posterior.y.max())
-    rows = rng.random((N_SCREENED, d))
+    rows = stream(1, "device", n, d).random((N_SCREENED, d))
     few = rows[:N_CLIMBING]
 
     def climb() -> None:
@@ -111,13 +99,34 @@ def time_parts(device: torch.device, n: int, d: int) -> Timing:
 
     with torch.inference_mode():
         return Timing(
-            _best_s(lambda: objective.evaluate(thetas, np.arange(len(thetas)))),
-            _best_s(lambda: acquisition.value(torch.from_numpy(rows).to(device)).cpu()),
-            _best_s(climb),
+            best_s(lambda: objective.evaluate(thetas, np.arange(len(thetas)))),
+            best_s(lambda: acquisition.value(torch.from_numpy(rows).to(device)).cpu()),
+            best_s(climb),
         )
 
 
-def _best_s(call: Callable[[], object]) -> float:
+def made_up(device: torch.device, n: int, d: int) -> tuple[GPModel, MapObjective]:
+    """Return the default model of some made-up data, and the objective of its fit.
+
+    Args:
+        device: Any.
+        n: Results.
+        d: Columns.
+    """
+    X = stream(0, "device", n, d).random((n, d))
+    columns = Codec(Space(tuple(Float(f"x{i}", 0.0, 1.0) for i in range(d)))).columns
+    model = GPModel.restored(columns, X, np.sin(5.0 * X).sum(axis=1), device=device)
+    objective = MapObjective(
+        torch.from_numpy(X).to(device),
+        model.posterior.y,
+        kernels=model.settings.kernels,
+        priors=model.priors,
+        group=model.feature_map.group,
+    )
+    return model, objective
+
+
+def best_s(call: Callable[[], object]) -> float:
     """Return the shortest of a few runs; each ends with numbers on the host."""
     call()
     times = []

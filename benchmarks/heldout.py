@@ -7,12 +7,13 @@ share no function with ``benchmarks.suite``.
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bbopt.problem import Goal, Metric, MetricKind, Problem
+from bbopt.problem import Goal, Metric, MetricKind, Noise, Problem
 from bbopt.space import Categorical, Float, Int, Parameter, ParamValue, Space
 from benchmarks.suite import SuiteProblem
 
@@ -240,3 +241,23 @@ MAKERS: Final[Mapping[str, Callable[[int], SuiteProblem]]] = {
     "mixed norm 3 + 4": _mixed(_norm, 3, 4, 3, 1.0),
     "mixed griewank 3 + 3": _mixed(griewank, 3, 3, 4, 4.0),
 }
+"""By name."""
+
+
+def _reported(make: Callable[[int], SuiteProblem]) -> Callable[[int], SuiteProblem]:
+    """Return the maker of the same problem, each value told with its standard deviation."""
+
+    def make_reported(seed: int) -> SuiteProblem:
+        made = make(seed)
+        objective = replace(made.problem.objective, noise=Noise.REPORTED)
+        return replace(made, problem=replace(made.problem, metrics=(objective,)))
+
+    return make_reported
+
+
+REPORTED_MAKERS: Final[Mapping[str, Callable[[int], SuiteProblem]]] = {
+    f"{name}, reported": _reported(make)
+    for name, make in MAKERS.items()
+    if name.endswith("noisy")
+}
+"""The noisy ones with their noise reported."""

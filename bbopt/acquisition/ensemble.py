@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from bbopt.gp import GPModel, Posterior
+from bbopt.gp import GPModel
 from bbopt.numerics import logsumexp_with_weights
 
 CHUNK_ENTRIES: Final = 2**22
@@ -84,11 +84,6 @@ def log_augmentation(variance: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     value = variance.log() - total.log() - share.log1p()
     slope = noise / (variance * total) + 0.5 * share / (total * (1.0 + share))
     return value, slope
-
-
-def noise_of_members(posterior: Posterior) -> Tensor:
-    """Return each member's mean noise variance of an observation, shape ``(E, 1)``."""
-    return posterior.noise_variances.mean(dim=1, keepdim=True)
 
 
 def incumbent_value(model: GPModel, *, is_noisy: bool) -> Tensor:

@@ -18,7 +18,6 @@ from torch import Tensor
 from bbopt.acquisition.ensemble import (
     log_augmentation,
     mix,
-    noise_of_members,
     per_member,
     value_in_chunks,
 )
@@ -65,7 +64,8 @@ class IntegratedLogExpectedImprovement:
         """
         self._map, self.device = model.feature_map, model.device
         now, self._log_weights, kept = model.searchable()
-        self._noise = noise_of_members(now) if is_augmented else None
+        noise = now.usual_noise[:, None]  # (E, 1)
+        self._noise = noise if is_augmented else None
         fixed_best = per_member(best, model, kept)
         rows = self._map.features(
             torch.from_numpy(np.ascontiguousarray(pending)).to(self.device)
@@ -74,8 +74,7 @@ class IntegratedLogExpectedImprovement:
         normal = torch.from_numpy(ndtri(np.clip(uniform, 1e-7, 1.0 - 1e-7))).to(self.device)
 
         mean, covariance = now.predict_jointly(rows)  # (E, p), (E, p, p)
-        noise = now.members.noise + now.jitter
-        noisy = covariance + torch.diag_embed(noise[:, None].expand_as(mean))
+        noisy = covariance + torch.diag_embed(noise.expand_as(mean))
         fantasies = mean[:, :, None] + cholesky(noisy).lower @ normal.T  # (E, p, S)
 
         self._posterior = extended = now.extended(rows)
@@ -92,7 +91,7 @@ class IntegratedLogExpectedImprovement:
         self._n_per_row = extended.n_covariances + extended.n_members * n_fantasies
         self._constant = now.mean_constant[:, None, None]
         # K_f alpha = (y - m) - noise alpha gives the conditional means at the pending rows.
-        learned = fantasies - noise[:, None, None] * self._alphas[:, now.n :]
+        learned = fantasies - noise[:, :, None] * self._alphas[:, now.n :]
         if probability_feasible is not None:
             drawn = rng.random((len(rows), n_fantasies)) < probability_feasible[:, None]
             is_feasible = torch.from_numpy(drawn).to(self.device)  # (p, S)

@@ -8,7 +8,6 @@ from torch import Tensor
 from bbopt.acquisition.ensemble import (
     log_augmentation,
     mix,
-    noise_of_members,
     per_member,
     value_in_chunks,
 )
@@ -42,7 +41,7 @@ class LogExpectedImprovement:
             is_augmented: Whether to count what noise takes from an improvement.
         """
         self._posterior, self._log_weights, kept = model.searchable()
-        self._noise = noise_of_members(self._posterior) if is_augmented else None
+        self._noise = self._posterior.usual_noise[:, None] if is_augmented else None
         self._best = per_member(best, model, kept)[:, None]  # (E', 1)
         self._map = model.feature_map
         self.device = model.device

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from bbopt.acquisition.ensemble import log_augmentation, mix, noise_of_members
+from bbopt.acquisition.ensemble import log_augmentation, mix
 from bbopt.acquisition.log_expected_improvement import LogExpectedImprovement
 from bbopt.acquisition.protocol import Acquisition
 from bbopt.gp import GPModel
@@ -41,7 +41,8 @@ class ScreenedImprovement:
                 ``LogExpectedImprovement`` does; ``given_pending`` must do the same.
         """
         self._plain = LogExpectedImprovement(model, best, is_augmented=is_augmented)
-        self._noise = noise_of_members(model.searchable()[0]).cpu() if is_augmented else None
+        usual = model.searchable()[0].usual_noise[:, None]
+        self._noise = usual.cpu() if is_augmented else None
         self._given_pending = given_pending
         self._neighbours = neighbours
         self._best = best.cpu()[neighbours.kept][:, None]

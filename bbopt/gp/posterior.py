@@ -248,6 +248,15 @@ class Posterior:
         return (self.members.noise + self._jitter)[:, None] + self._known_noise
 
     @property
+    def usual_noise(self) -> Tensor:
+        """Noise variance of a usual observation, jitter included, ``(E,)``.
+
+        The median: what is known may differ from one observation to another.
+        """
+        own = self.members.noise + self._jitter
+        return own + self._known_noise.median() if self.n else own
+
+    @property
     def inverse_factor(self) -> Tensor:
         """``L^-1``, a view of shape ``(E, n, n)``."""
         return self._inverse[:, : self.n, : self.n]
@@ -372,7 +381,9 @@ class Posterior:
 
     @torch.inference_mode()
     def extended(self, features: Tensor) -> "Posterior":
-        """Return a copy that also has some rows, as if they had been observed.
+        """Return a copy that also has some rows, as if they had been observed as usual.
+
+        What noise is known of them is the median of that of the others.
 
         Args:
             features: Feature rows of the pending points, shape ``(p, F)``.
@@ -389,8 +400,9 @@ class Posterior:
         other._z[:, : self.n] = self.scaled_rows
         other._norms[:, : self.n] = self._norms[:, : self.n]
         other._inverse[:, : self.n, : self.n] = self.inverse_factor
+        usual = float(self._known_noise.median()) if self.n else 0.0
         for row in features:
-            other.append(row)
+            other.append(row, usual)
         return other
 
     def select(self, members: list[int]) -> "Posterior":

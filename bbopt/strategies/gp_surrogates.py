@@ -169,10 +169,10 @@ class Surrogates:
         That model starts cold: length scales that explained noise are no start.
         """
         objective = self.outputs[0]
-        if objective.noise is not Noise.LEARNED or objective.name not in self.saved:
+        if objective.noise is Noise.NONE or objective.name not in self.saved:
             return False
         earlier = self._kind_of_warp(objective)
-        noise = float(model.weights @ model.posterior.members.noise.cpu().numpy())
+        noise = float(model.weights @ model.posterior.usual_noise.cpu().numpy())
         self.is_noisy = noise > NOISE_SEEN[0 if self.is_noisy else 1]
         if self._kind_of_warp(objective) is earlier:
             return False
@@ -397,9 +397,9 @@ def name_rescues(models: Mapping[str, GPModel]) -> list[str]:
 
 
 def is_noise_visible(model: GPModel) -> bool:
-    """Whether the learned noise is large enough to make repeating a measurement worthwhile.
+    """Whether the noise is large enough to make repeating a measurement worthwhile.
 
     The threshold is 3 % of the standard deviation of the data.
     """
-    noise = float(model.posterior.members.noise.max())
+    noise = float(model.posterior.usual_noise.max())
     return math.sqrt(noise) > 0.03

@@ -8,9 +8,12 @@ from bbopt.acquisition import (
     LogExpectedImprovement,
     incumbent_value,
 )
-from bbopt.gp import GPModel, GPSettings, Kernel, WarpKind
+from bbopt.gp import GPModel, GPSettings, Hyperparameters, Kernel, WarpKind
 from bbopt.numerics import stream
 from tests.unit.search.fake_spaces import continuous
+
+LEAST = 1e-6
+"""Noise variance where all of it is reported."""
 
 
 def model_of(*kernels: Kernel, noise: float = 0.02) -> GPModel:
@@ -137,6 +140,33 @@ def test_the_model_is_left_as_it_was() -> None:
     IntegratedLogExpectedImprovement(model, 0.0, np.full((40, 2), 0.3), rng=stream(0))
     assert model.posterior.n == 12
     assert torch.equal(before, model.posterior.inverse_factor)
+
+
+def test_a_pending_point_is_expected_to_be_as_uncertain_as_the_others() -> None:
+    """Reported noise counts as learned noise of the same size does."""
+    learned = model_of(Kernel.RBF, noise=0.8)
+    theta = learned.hyperparameters.theta.copy()
+    variance = np.exp(theta[0, -2]) - LEAST
+    theta[0, -2] = np.log(LEAST)
+    slope = float(learned.warp.slope(learned.y[:1])[0])
+    reported = GPModel.restored(
+        (continuous(),) * 2,
+        learned.X,
+        learned.y,
+        hyperparameters=Hyperparameters(theta, learned.n),
+        noise_sd=np.full(learned.n, np.sqrt(variance) / slope),
+        settings=learned.settings,
+    )
+    pending = stream(1, "one").random((2, 2))
+    X = torch.from_numpy(stream(2, "queries").random((30, 2)))
+    best = incumbent_value(learned, is_noisy=True)
+    one, other = (
+        IntegratedLogExpectedImprovement(
+            model, best, pending, rng=stream(3), is_augmented=True
+        ).value(X)
+        for model in (learned, reported)
+    )
+    torch.testing.assert_close(one, other, rtol=0.0, atol=1e-6)
 
 
 def test_with_much_noise_the_incumbent_of_a_fantasy_is_a_mean_not_a_lucky_draw() -> None:

@@ -183,8 +183,9 @@ class TestSearch:
             study.tell(trial, Stopped(Measurement({"loss": Value(bowl(trial))})))
         assert study.ask()[0].provenance.generator == "gp"
 
+    @pytest.mark.parametrize("noise", [Noise.LEARNED, Noise.REPORTED])
     def test_noise_that_is_seen_changes_the_model_and_what_is_wanted(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, monkeypatch: pytest.MonkeyPatch, noise: Noise
     ) -> None:
         """Bad values stay on their scale, improvements are augmented, a rebuild goes on."""
         augmented = []
@@ -194,15 +195,34 @@ class TestSearch:
             return LogExpectedImprovement(model, best, is_augmented=is_augmented)
 
         monkeypatch.setattr(gp_goal, "LogExpectedImprovement", spy)
-        noise = np.random.default_rng(5)
-        study, twin = (Optimizer(box(2), SHORT, seed=6) for _ in range(2))
-        run(study, 20, lambda trial: bowl(trial) + 0.1 * float(noise.standard_normal()))
+        errors = np.random.default_rng(5)
+
+        def measure(trial: Trial, sd: float) -> dict[str, tuple[float, float] | float]:
+            value = bowl(trial) + sd * float(errors.standard_normal())
+            return {"loss": (value, sd) if noise is Noise.REPORTED else value}
+
+        study, twin = (Optimizer(box(2, noise), SHORT, seed=6) for _ in range(2))
+        run(study, 20, lambda trial: measure(trial, 0.1))
         assert augmented[-1] == (WarpKind.STANDARDISE, True)
         twin.fold(study.log.events())
         assert twin.suggest(1).suggestions == study.suggest(1).suggestions
         augmented.clear()
-        run(Optimizer(box(2), SHORT, seed=6), 20)
+        run(Optimizer(box(2, noise), SHORT, seed=6), 20, lambda trial: measure(trial, 0.0))
         assert set(augmented) == {(WarpKind.HALF_RANK, False)}
+
+    def test_one_uncertain_value_does_not_make_an_objective_noisy(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        models = []
+
+        def spy(model: GPModel, best: Tensor, *, is_augmented: bool) -> LogExpectedImprovement:
+            models.append(model.settings.warp)
+            return LogExpectedImprovement(model, best, is_augmented=is_augmented)
+
+        monkeypatch.setattr(gp_goal, "LogExpectedImprovement", spy)
+        study = Optimizer(box(2, Noise.REPORTED), SHORT, seed=6)
+        run(study, 12, lambda t: {"loss": (bowl(t), 5.0 if t.number == 3 else 1e-4)})
+        assert set(models) == {WarpKind.HALF_RANK}
 
     def test_noise_that_is_seen_lets_a_discrete_point_be_measured_again(self) -> None:
         problem = Problem(Space((Int("n", 1, 8),)), (Metric("y", goal=Goal.MAXIMIZE),))

@@ -18,10 +18,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import (
+    engine_report,
     large,
     latency,
     recording,
     regret,
+    studies_report,
     through_server,
     turbo,
 )
@@ -48,9 +50,11 @@ feasible point; the band is between the quartiles of the thick one."""
 
 REPORTS: Mapping[str, Report] = {
     "efficiency": lambda recorded: restore(recorded).report(FIGURES).splitlines(),
+    "engine": engine_report.report,
     "large": large.report,
     "latency": latency.report,
     "regret": regret.report,
+    "studies": studies_report.report,
     "through_server": through_server.report,
     "turbo": turbo.report,
 }

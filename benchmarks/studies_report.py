@@ -116,8 +116,9 @@ class Run:
     def verdicts(self) -> list[str]:
         """Compare waits and memory with what is wanted."""
         large = f", a large one of {self.setting.large}" if self.setting.large else ""
-        name = f"{self.setting.studies} studies{large}, {self.setting.clients} clients"
-        name += f" {self.setting.server}".rstrip()
+        clients = "1 client" if self.setting.clients == 1 else f"{self.setting.clients} clients"
+        name = f"{self.setting.studies} studies{large}, {clients}"
+        name += f", {self.setting.server}" if self.setting.server else ""
         lines = [
             verdict(
                 lap.worst <= MOST_WAIT,
@@ -157,15 +158,17 @@ def report(recorded: Recorded) -> list[str]:
     small = [run for run in runs if not run.setting.large]
     among = [run for run in runs if run.setting.large]
     head = ["studies", "clients"]
-    lines: list[str] = []
+    tables = []
     if small:
-        lines += table([*head, *TIMES], (row for run in small for row in run.lap_rows()))
-        lines += [""]
-        lines += table([*head, *MEMORY], (row for run in small for row in run.memory_rows()))
+        tables.append(table([*head, *TIMES], (row for run in small for row in run.lap_rows())))
+        tables.append(
+            table([*head, *MEMORY], (row for run in small for row in run.memory_rows()))
+        )
     if among:
         head = ["large one", "flags", *head]
-        lines += ["", *table([*head, *TIMES], (row for run in among for row in run.lap_rows()))]
-        lines += ["", *table([*head, "its asks", "p50", "max"], map(_of_large, among))]
+        tables.append(table([*head, *TIMES], (row for run in among for row in run.lap_rows())))
+        tables.append(table([*head, "its asks", "p50", "max"], map(_of_large, among)))
+    lines = [line for each in tables for line in ("", *each)][1:]
     lines += fenced(line for run in runs for line in run.verdicts())
     return lines + versions_line(recorded)
 

@@ -1,14 +1,13 @@
 """What each choice of the engine is worth: the default strategy with one choice taken back.
 
-Run ``python -m benchmarks.ablation``. It runs what is missing in ``--out`` (JSON lines, one a
-study, so that an interrupted run goes on where it was), one process a study with one BLAS
+Run ``python -m benchmarks.ablation``. It runs what is missing in ``--records`` (JSON lines, one
+a study, so that an interrupted run goes on where it was), one process a study with one BLAS
 thread, and prints a Markdown table. The functions are those of ``benchmarks.heldout``: none of
 the choices was made on them. A run with a choice and the run without it share the seed, which
 is the function's as well.
 """
 
 import argparse
-import json
 import math
 import multiprocessing
 import os
@@ -38,7 +37,16 @@ from bbopt.strategies.gp_search import GPSearch
 from bbopt.strategies.gp_settings import CHOICES, GPChoices
 from bbopt.trial import Value
 from benchmarks import heldout
-from benchmarks.efficiency import read_lines
+from benchmarks.recording import (
+    Recorded,
+    Recorder,
+    about_run,
+    add_argument,
+    read,
+    show,
+    table,
+    versions_line,
+)
 
 DEFAULT: Final = "default"
 DIGITS: Final = 1e-5
@@ -182,21 +190,16 @@ def run_task(task: Task) -> dict[str, Any]:
     }
 
 
-def run_missing(tasks: Sequence[Task], path: Path, n_jobs: int) -> None:
-    """Run the tasks that ``path`` has no record of, and append theirs."""
-    done = [line["job"] for line in read_lines(path)] if path.exists() else []
-    missing = [task for task in tasks if task.job not in done]
+def run_missing(tasks: Sequence[Task], recorder: Recorder, n_jobs: int) -> None:
+    """Run the tasks that have no record, and add theirs."""
+    missing = [task for task in tasks if not recorder.has(job=task.job)]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.heldout", "bbopt.strategies.gp_search"])
-    with (
-        path.open("a") as out,
-        ProcessPoolExecutor(n_jobs, mp_context=context, max_tasks_per_child=1) as pool,
-    ):
+    with ProcessPoolExecutor(n_jobs, mp_context=context, max_tasks_per_child=1) as pool:
         running = [pool.submit(run_task, task) for task in missing]
         for n, future in enumerate(as_completed(running), 1):
             line = future.result()
-            out.write(json.dumps(line) + "\n")
-            out.flush()
+            recorder.add(line)
             print(f"{n}/{len(missing)} {line['job']}", file=sys.stderr, flush=True)
 
 
@@ -259,9 +262,10 @@ def _log_regret(value: float | None) -> float:
     return 6.0 if value is None else math.log10(max(value, DIGITS))
 
 
-def write_report(lines: Sequence[Mapping[str, Any]], budget: int) -> str:
-    """Return the tables in Markdown; positive numbers speak for the choice."""
-    records = Records(lines, budget)
+def report(recorded: Recorded) -> list[str]:
+    """Lay out the tables in Markdown; positive numbers speak for the choice."""
+    budget = recorded.about["settings"]["budget"]
+    records = Records(recorded.rows, budget)
     milestones = [n for n in MILESTONES if n <= budget]
     used = [
         name
@@ -280,8 +284,7 @@ def write_report(lines: Sequence[Mapping[str, Any]], budget: int) -> str:
         "ask, ms",
     ]
     rows = [_row(records, name, milestones) for name in used]
-    parts = [_table(head, rows), "", _by_function(records, used)]
-    return "\n".join(parts)
+    return [*table(head, rows), "", *_by_function(records, used), *versions_line(recorded)]
 
 
 def _row(records: Records, name: str, milestones: Sequence[int]) -> list[str]:
@@ -317,7 +320,7 @@ def _mean_and_error(found: Sequence[float]) -> str:
     return f"{statistics.fmean(found):+.3f} ± {error:.3f}"
 
 
-def _by_function(records: Records, used: Sequence[str]) -> str:
+def _by_function(records: Records, used: Sequence[str]) -> list[str]:
     """Return the median log regret of the default and what each choice is worth by function."""
     rows = []
     for problem in MAKERS:
@@ -332,12 +335,7 @@ def _by_function(records: Records, used: Sequence[str]) -> str:
             text = f"{statistics.fmean(found):+.2f} ({won} / {lost})" if found else ""
             cells.append(text)
         rows.append([problem, f"{statistics.median(scores):.2f}", *cells])
-    return _table(["function", "median", *used], rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return table(["function", "median", *used], rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -348,22 +346,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--budget", type=int, default=60, help="evaluations a study")
     parser.add_argument("--jobs", type=int, default=1, help="studies at a time")
-    parser.add_argument("--out", type=Path, default=Path("ablation.jsonl"))
+    add_argument(parser, Path("ablation.jsonl"))
     parser.add_argument("--report-only", action="store_true", help="run nothing")
     settings = parser.parse_args(arguments)
-    if not settings.report_only:
-        names = settings.ablations or [name for name in ABLATIONS if name != DEFAULT]
-        of_any = {problem for name in names for problem in ABLATIONS[name].problems}
-        tasks = [
-            Task(name, problem, seed, settings.budget)
-            for seed in range(settings.seeds)
-            for name in dict.fromkeys([DEFAULT, *names])
-            for problem in ABLATIONS[name].problems
-            if problem in (settings.problems or of_any)
-        ]
-        run_missing(tasks, settings.out, settings.jobs)
-    print(write_report(list(read_lines(settings.out)), settings.budget))
-    return 0
+    if settings.report_only:
+        return show(report(read(settings.records)))
+    names = settings.ablations or [name for name in ABLATIONS if name != DEFAULT]
+    of_any = {problem for name in names for problem in ABLATIONS[name].problems}
+    tasks = [
+        Task(name, problem, seed, settings.budget)
+        for seed in range(settings.seeds)
+        for name in dict.fromkeys([DEFAULT, *names])
+        for problem in ABLATIONS[name].problems
+        if problem in (settings.problems or of_any)
+    ]
+    recorder = Recorder(settings.records, about_run("torch", budget=settings.budget))
+    run_missing(tasks, recorder, settings.jobs)
+    return show(report(recorder.recorded))
 
 
 if __name__ == "__main__":

@@ -8,12 +8,11 @@ declared as a user who declares nothing gets them: noise of unknown level.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from bbopt.trial import Value
 from benchmarks import suite
 from benchmarks.efficiency_records import Recorded, write_records
 from benchmarks.efficiency_report import Run, read_runs
+from benchmarks.recording import append_line, read_lines
 
 OURS = "bbopt "
 """How the names of our strategies begin in records."""
@@ -114,16 +114,11 @@ def run_missing(tasks: Sequence[Task], path: Path, n_jobs: int) -> bool:
     """
     done = set() if not path.exists() else {_key(line["job"]) for line in read_lines(path)}
     missing = [task for task in tasks if _key(task.job) not in done]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _end_last_line(path)
     # A fresh process for each study, forked from one that has imported what they all need.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.suite", "bbopt.strategies.gp_search"])
     is_well = True
-    with (
-        path.open("a") as out,
-        ProcessPoolExecutor(n_jobs, mp_context=context, max_tasks_per_child=1) as pool,
-    ):
+    with ProcessPoolExecutor(n_jobs, mp_context=context, max_tasks_per_child=1) as pool:
         running: dict[Future[dict[str, Any]], Task] = {
             pool.submit(run_task, task): task for task in missing
         }
@@ -132,8 +127,7 @@ def run_missing(tasks: Sequence[Task], path: Path, n_jobs: int) -> bool:
             error = future.exception()
             if error is None:
                 line = future.result()
-                out.write(json.dumps(line) + "\n")
-                out.flush()
+                append_line(path, line)
                 verdict = f"best {line['its'][-1]['best']}"
             else:
                 is_well, verdict = False, f"failed: {error!r}"
@@ -143,22 +137,6 @@ def run_missing(tasks: Sequence[Task], path: Path, n_jobs: int) -> bool:
 
 def _key(job: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(job.get(name) for name in ("peer", "problem", "seed", "budget"))
-
-
-def _end_last_line(path: Path) -> None:
-    """Keep what is appended apart from a line that was cut off."""
-    if path.exists() and not path.read_bytes().endswith(b"\n"):
-        with path.open("a") as out:
-            out.write("\n")
-
-
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Read records; a line that was cut off by a crash is left out."""
-    for text in filter(None, path.read_text().splitlines()):
-        try:
-            yield json.loads(text)
-        except json.JSONDecodeError:
-            print(f"{path}: left out a line that is no record", file=sys.stderr)
 
 
 def _selected(paths: Sequence[Path], names: Sequence[str], budget: int) -> list[Run]:

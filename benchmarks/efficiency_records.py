@@ -5,13 +5,13 @@ first line of the file says what the others do not: which optimizers are ours, w
 each, and of how many evaluations a run is.
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks import recording
 from benchmarks.efficiency_report import Run, write_report
 
 DIGITS: Final = 10
@@ -45,16 +45,19 @@ def write_records(recorded: Recorded, path: Path) -> None:
         "labels": dict(recorded.labels),
         "budget": len(recorded.runs[0].values),
     }
-    lines = [about, *(_line(run) for run in recorded.runs)]
-    texts = (json.dumps(line, allow_nan=False, separators=(",", ":")) for line in lines)
-    path.write_text("".join(text + "\n" for text in texts))
+    recording.write(recording.Recorded([_line(run) for run in recorded.runs], about), path)
+
+
+def restore(kept: recording.Recorded) -> Recorded:
+    """Return what ``write_records`` wrote; values come back with ten digits."""
+    about = kept.about
+    runs = [_run(line, about["budget"]) for line in kept.rows]
+    return Recorded(runs, about["ours"], about["labels"])
 
 
 def read_records(path: Path) -> Recorded:
-    """Read a file that ``write_records`` wrote; values come back with ten digits."""
-    about, *lines = (json.loads(text) for text in path.read_text().splitlines())
-    runs = [_run(line, about["budget"]) for line in lines]
-    return Recorded(runs, about["ours"], about["labels"])
+    """Read a file that ``write_records`` wrote."""
+    return restore(recording.read(path))
 
 
 def _line(run: Run) -> dict[str, Any]:

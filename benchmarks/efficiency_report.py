@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata, wilcoxon
 
+from benchmarks.recording import table
+
 DIGITS: Final = 1e-6
 """Regret below this part of the optimum (or of 1) counts as none: records have seven digits."""
 MILESTONES: Final = 6
@@ -166,8 +168,7 @@ def label(runs: Iterable[Run], labels: Mapping[str, str]) -> dict[str, str]:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join(table(head, rows))
 
 
 def _number(value: float) -> str:

@@ -1,10 +1,10 @@
 """The parts of an ask beside BoTorch's on the same model: fit, search, batch; with pass lines.
 
-Run ``python -m benchmarks.engine``; BoTorch must be installed. Both sides have the same data,
-the same model with the same priors and one thread, and take turns; times are CPU milliseconds
-(``time.process_time``). What each side found is judged by one and the same function: the log
-posterior of the hyperparameters, log expected improvement under one Gaussian process, the joint
-expected improvement of a batch by quasi-random sampling.
+Run ``python -m benchmarks.engine``; BoTorch must be installed. ``--records`` keeps a line a
+row. Both sides have the same data, the same model with the same priors and one thread, and take
+turns; times are CPU milliseconds (``time.process_time``). What each side found is judged by one
+and the same function: the log posterior of the hyperparameters, log expected improvement under
+one Gaussian process, the joint expected improvement of a batch by quasi-random sampling.
 
 - fit: from the prior's mode to the maximum a posteriori.
 - search: log expected improvement under the model fitted by us, moved into BoTorch.
@@ -13,12 +13,13 @@ expected improvement of a batch by quasi-random sampling.
 """
 
 import argparse
+import itertools
 import math
 import os
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import Final
 
@@ -57,81 +58,20 @@ from bbopt.gp import (
 from bbopt.numerics import stream
 from bbopt.problems import hartmann6, levy
 from bbopt.search import Found, maximise, maximise_batch
+from benchmarks.engine_report import PARTS, Comparison, Row, report
 from benchmarks.latency import Data, cpu_ms, make_data
+from benchmarks.recording import Recorder, about_run, add_argument, show
 
 Array = NDArray[np.float64]
 N_REPEATED: Final = 3
 """Ours are repeated in every comparison: they are too short to be timed once."""
 N_JOINT: Final = 8192
 Q: Final = 8
+BATCHES_AT: Final = (50, 200)
 N_INCUMBENTS: Final = 5
 PLAIN: Final = (10, 512, False)
 AROUND_BEST: Final = (20, 1024, True)
 """``num_restarts``, ``raw_samples`` and ``sample_around_best`` of ``optimize_acqf``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """One data set, one thing done by both sides."""
-
-    ours_ms: float
-    theirs_ms: float
-    loss: float
-    """By how much ours is worse; negative where it is better."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table: several data sets of one size."""
-
-    what: str
-    kernel: Kernel
-    d: int
-    n: int
-    runs: tuple[Comparison, ...]
-
-    @property
-    def ratio(self) -> float:
-        """How many times less CPU ours takes, from the sums over all data sets."""
-        return sum(r.theirs_ms for r in self.runs) / sum(r.ours_ms for r in self.runs)
-
-    def losses(self) -> tuple[float, float]:
-        """Return the median and the largest loss."""
-        losses = [run.loss for run in self.runs]
-        return statistics.median(losses), max(losses)
-
-    def line(self) -> str:
-        """Return a line of the table."""
-        ours = statistics.fmean(run.ours_ms for run in self.runs)
-        theirs = statistics.fmean(run.theirs_ms for run in self.runs)
-        median, worst = self.losses()
-        return (
-            f"| {self.what} | {self.kernel.value} | {self.d} | {self.n} | {ours:.1f} "
-            f"| {theirs:.1f} | {self.ratio:.1f} | {median:+.4f} | {worst:+.4f} |"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """What a row must reach."""
-
-    ratio: float
-    median_loss: float
-    worst_loss: float = math.inf
-
-
-def limit_of(row: Row) -> Limit | None:
-    """Return the limits of a row; ``None`` for one that is only informative."""
-    if row.d != 6:
-        return None
-    if row.what == "fit" and row.n != 200:
-        worst = 0.1 if row.n == 20 else 0.01
-        return Limit(10.0 if row.n <= 100 else 4.0, worst, worst)
-    if row.what == "fit":
-        return Limit(1.0, 0.01, 0.01)
-    if row.what.startswith("search"):
-        return Limit(15.0 if row.n <= 200 else 1.0, 0.01)
-    return Limit(10.0, 0.01)
 
 
 class Case:
@@ -390,69 +330,51 @@ def compare_batches(case: Case) -> Comparison:
     return Comparison(ours_ms, theirs_ms, 1.0 - ours_joint / theirs_joint)
 
 
-# ---------------------------------------------------------------------- report
+# ---------------------------------------------------------------------- run
 
 
-def judge(row: Row) -> tuple[bool, str] | None:
-    """Return the verdict on a row, or ``None`` where nothing was asked of it."""
-    limit = limit_of(row)
-    if limit is None:
-        return None
-    median, worst = row.losses()
-    is_good = (
-        row.ratio >= limit.ratio and median <= limit.median_loss and worst <= limit.worst_loss
-    )
-    text = (
-        f"{row.what} {row.kernel.value} d={row.d} n={row.n}: {row.ratio:.1f} times less CPU"
-        f" (wanted {limit.ratio:g}), median loss {median:+.4f} (at most {limit.median_loss:g})"
-    )
-    return is_good, text
+def measure(part: str, cases: Sequence[Case]) -> Row:
+    """Compare both sides on data sets of one size; ``part`` as in the table."""
+    apart: float | None = None
+    match part:
+        case "fit":
+            fits = [compare_fits(case) for case in cases]
+            runs, apart = [run for run, _ in fits], max(each for _, each in fits)
+        case "search":
+            runs = [compare_searches(case, PLAIN) for case in cases]
+        case "search, around best":
+            runs = [compare_searches(case, AROUND_BEST) for case in cases]
+        case _:
+            runs = [compare_batches(case) for case in cases]
+    first = cases[0]
+    return Row(part, first.kernel.value, first.d, first.n, runs, apart)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; return 1 if a limit is missed."""
+    """Run what has no record and print the report; return 1 if a limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", choices=("fit", "search", "batch"), action="append")
     parser.add_argument("--n", type=int, nargs="*", default=[20, 50, 100, 200, 500])
     parser.add_argument("--d", type=int, nargs="*", default=[6])
     parser.add_argument("--kernel", choices=[k.value for k in Kernel], action="append")
     parser.add_argument("--seeds", type=int, default=3, help="data sets of each size")
+    add_argument(parser)
     settings = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    rows: list[Row] = []
-    difference = 0.0
-    print("| part | kernel | d | n | bbopt | BoTorch | ratio | median loss | worst loss |")
-    print("|---|---|---|---|---|---|---|---|---|")
-
-    def add(what: str, cases: Sequence[Case], runs: Sequence[Comparison]) -> None:
-        first = cases[0]
-        rows.append(Row(what, first.kernel, first.d, first.n, tuple(runs)))
-        print(rows[-1].line(), flush=True)
-
-    parts = settings.part or ["fit", "search", "batch"]
-    kernels = [Kernel(k) for k in settings.kernel or [k.value for k in Kernel]]
-    for d in settings.d:
-        for kernel in kernels:
-            for n in settings.n:
-                cases = [Case(kernel, d, n, seed) for seed in range(settings.seeds)]
-                if "fit" in parts:
-                    fits = [compare_fits(case) for case in cases]
-                    difference = max(difference, *(apart for _, apart in fits))
-                    add("fit", cases, [run for run, _ in fits])
-                if "search" in parts:
-                    add("search", cases, [compare_searches(c, PLAIN) for c in cases])
-                    around = [compare_searches(c, AROUND_BEST) for c in cases]
-                    add("search, around best", cases, around)
-                if "batch" in parts and n in (50, 200):
-                    add("batch of 8", cases, [compare_batches(case) for case in cases])
-    if "fit" in parts:
-        print(
-            f"largest difference of the two log posteriors at our optima: {difference:.1e} nat"
-        )
-    verdicts = [verdict for row in rows if (verdict := judge(row)) is not None]
-    for is_good, text in verdicts:
-        print("PASS" if is_good else "MISS", text)
-    return 0 if all(is_good for is_good, _ in verdicts) else 1
+    about = about_run("torch", "botorch", "gpytorch", seeds=settings.seeds)
+    recorder = Recorder(settings.records, about)
+    chosen = tuple(settings.part or ("fit", "search", "batch"))
+    parts = [part for part in PARTS if part.startswith(chosen)]
+    kernels = settings.kernel or [kernel.value for kernel in Kernel]
+    for d, kernel, n, part in itertools.product(settings.d, kernels, settings.n, parts):
+        is_measured = recorder.has(what=part, kernel=kernel, d=d, n=n)
+        if is_measured or (part.startswith("batch") and n not in BATCHES_AT):
+            continue
+        cases = [Case(Kernel(kernel), d, n, seed) for seed in range(settings.seeds)]
+        row = measure(part, cases)
+        recorder.add(asdict(row))
+        print(*row.cells(), file=sys.stderr, flush=True)
+    return show(report(recorder.recorded))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Asks of the ``gp`` strategy in large studies: time, memory, accuracy, and what they find.
 
-Run ``python -m benchmarks.large``. Hartmann-6 with noise of 0.02; 70 % of the points uniform,
-30 % round the optimum, as late in a run. The results go into the log as enqueued trials; then
-rounds of ask and tell follow, on one thread. Times are CPU seconds (``time.process_time``):
-the first ask fits its hyperparameters cold; the median is over the others, and so is the
-slowest, which may hold a refit. Memory is what the process grew by.
+Run ``python -m benchmarks.large``; ``--records`` keeps a line a row. Hartmann-6 with noise of
+0.02; 70 % of the points uniform, 30 % round the optimum, as late in a run. The results go into
+the log as enqueued trials; then rounds of ask and tell follow, on one thread. Times are CPU
+seconds (``time.process_time``): the first ask fits its hyperparameters cold; the median is over
+the others, and so is the slowest, which may hold a refit. Memory is what the process grew by.
 
 The second table compares models of the same data with the exact one, at 500 uniform points and
 500 near the optimum: root mean squared error in standard deviations of the data, and negative
@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from typing import TypeVar
 
@@ -51,6 +51,17 @@ from bbopt.trial import (
     Told,
     Value,
 )
+from benchmarks.recording import (
+    Recorded,
+    Recorder,
+    about_run,
+    add_argument,
+    fenced,
+    show,
+    table,
+    verdict,
+    versions_line,
+)
 
 Array = NDArray[np.float64]
 NOISE_SD = 0.02
@@ -59,6 +70,8 @@ EXACT_UNTIL = 2000
 KNOWN = hartmann6()
 CODEC = Codec(KNOWN.problem.space)
 LIMITS_S = {10_000: 1.0, 100_000: 2.0}
+SCREENED, ALONE = "screened by neighbours", "model alone"
+CHOSEN = "chosen rows"
 Result = TypeVar("Result")
 Moments = Callable[[Array], tuple[Array, Array]]
 
@@ -107,15 +120,16 @@ class Asks:
     """What the asks of one study cost and found."""
 
     n: int
+    search: str
     fold_us: float
     """Per trial: enqueued and told."""
     first_s: float
-    rest_s: tuple[float, ...]
+    rest_s: Sequence[float]
     """Of every later round: the tell before it and the ask."""
     recommend_s: float
     log_mib: float
     asks_mib: float
-    regrets: tuple[float, ...]
+    regrets: Sequence[float]
     """Noise-free, of every point asked."""
 
     @property
@@ -123,9 +137,11 @@ class Asks:
         """Of all but the first."""
         return statistics.median(self.rest_s)
 
-    def row(self, label: str) -> str:
-        """Return a line of the table."""
-        cells = [
+    def cells(self) -> list[str]:
+        """Return the cells of a table."""
+        return [
+            str(self.n),
+            self.search,
             f"{self.fold_us:.0f}",
             f"{self.first_s:.2f}",
             f"{self.median_s:.3f}",
@@ -136,18 +152,17 @@ class Asks:
             f"{statistics.median(self.regrets):.1e}",
             f"{max(self.regrets):.1e}",
         ]
-        return f"| {self.n} | {label} | {' | '.join(cells)} |"
 
 
-def measure_asks(n: int, n_rounds: int, is_screened: bool) -> Asks:
+def measure_asks(n: int, search: str, n_rounds: int) -> Asks:
     """Fold a log, then ask and tell."""
-    if is_screened:
-        return _measure_asks(n, n_rounds)
+    if search == SCREENED:
+        return _measure_asks(n, search, n_rounds)
     with without_neighbours():
-        return _measure_asks(n, n_rounds)
+        return _measure_asks(n, search, n_rounds)
 
 
-def _measure_asks(n: int, n_rounds: int) -> Asks:
+def _measure_asks(n: int, search: str, n_rounds: int) -> Asks:
     start_mib = resident_mib()
     events = make_events(n)
     optimizer = Optimizer(KNOWN.problem, "gp", seed=1)
@@ -171,13 +186,14 @@ def _measure_asks(n: int, n_rounds: int) -> Asks:
     optimizer.recommend()
     return Asks(
         n,
+        search,
         fold_us,
         times[0],
-        tuple(times[1:]),
+        times[1:],
         time.process_time() - start,
         folded_mib - start_mib,
         resident_mib() - folded_mib,
-        tuple(regrets),
+        regrets,
     )
 
 
@@ -196,16 +212,17 @@ def without_neighbours() -> Iterator[None]:
 class Quality:
     """How well a model predicts, near the optimum and everywhere."""
 
+    n: int
     model: str
     predict_ms: float
-    near: tuple[float, float]
+    near: Sequence[float]
     """Root mean squared error, negative log predictive density."""
-    anywhere: tuple[float, float]
+    anywhere: Sequence[float]
 
-    def row(self, n: int) -> str:
-        """Return a line of the table."""
-        cells = [f"{e:.4f} / {density:.2f}" for e, density in (self.near, self.anywhere)]
-        return f"| {n} | {self.model} | {self.predict_ms:.0f} | {' | '.join(cells)} |"
+    def cells(self) -> list[str]:
+        """Return the cells of a table."""
+        both = [f"{e:.4f} / {density:.2f}" for e, density in (self.near, self.anywhere)]
+        return [str(self.n), self.model, f"{self.predict_ms:.0f}", *both]
 
 
 def measure_quality(n: int) -> list[Quality]:
@@ -217,7 +234,7 @@ def measure_quality(n: int) -> list[Quality]:
         torch.device("cpu"),
     )
     model = surrogates.refit()[0]["objective"]
-    models: dict[str, Moments] = {"chosen rows": moments_of(model)}
+    models: dict[str, Moments] = {CHOSEN: moments_of(model)}
     neighbours = surrogates.neighbours(model)
     if neighbours is not None:
 
@@ -239,7 +256,8 @@ def measure_quality(n: int) -> list[Quality]:
             settings=model.settings,
         )
         models["exact"] = moments_of(exact)
-    return [score(name, each, float(columns.Y[:, 0].std())) for name, each in models.items()]
+    unit = float(columns.Y[:, 0].std())
+    return [Quality(n, name, *score(each, unit)) for name, each in models.items()]
 
 
 def moments_of(model: GPModel) -> Moments:
@@ -252,8 +270,12 @@ def moments_of(model: GPModel) -> Moments:
     return moments
 
 
-def score(name: str, moments: Moments, unit: float) -> Quality:
-    """Compare predictions with the noise-free function (the model maximises)."""
+def score(moments: Moments, unit: float) -> tuple[float, Sequence[float], Sequence[float]]:
+    """Compare predictions with the noise-free function (the model maximises).
+
+    Returns:
+        Milliseconds, and error and density near the optimum and anywhere.
+    """
     results = []
     start = time.process_time()
     for n_near in (500, 0):
@@ -263,7 +285,7 @@ def score(name: str, moments: Moments, unit: float) -> Quality:
         density = 0.5 * (error / sd) ** 2 + np.log(sd) + 0.5 * math.log(2.0 * math.pi)
         results.append((float(np.sqrt((error**2).mean())), float(density.mean())))
     milliseconds = (time.process_time() - start) * 500.0
-    return Quality(name, milliseconds, results[0], results[1])
+    return milliseconds, results[0], results[1]
 
 
 def apart(function: Callable[..., Result], *arguments: object) -> Result:
@@ -272,33 +294,48 @@ def apart(function: Callable[..., Result], *arguments: object) -> Result:
         return pool.submit(function, *arguments).result()
 
 
+def report(recorded: Recorded) -> list[str]:
+    """Lay out the tables and the verdicts, in Markdown."""
+    asks = [Asks(**row) for row in recorded.rows if "search" in row]
+    asks.sort(key=lambda each: each.n)
+    models = [Quality(**row) for row in recorded.rows if "model" in row]
+    models.sort(key=lambda each: each.n)
+    head = ["n", "search", "fold, us a trial", "first ask, s", "tell + ask, median s"]
+    head += ["slowest s", "recommend, s", "log, MiB", "asks, MiB", "median regret", "worst"]
+    lines = table(head, (each.cells() for each in asks))
+    head = ["n", "model", "predict 500, ms", "near the optimum", "everywhere"]
+    lines += ["", *table(head, (each.cells() for each in models))]
+    judged = [each for each in asks if each.search == SCREENED and each.n in LIMITS_S]
+    lines += fenced(
+        verdict(
+            each.median_s < LIMITS_S[each.n],
+            f"n={each.n}: tell and ask take {each.median_s:.3f} s in the median, wanted less "
+            f"than {LIMITS_S[each.n]:g}",
+        )
+        for each in judged
+    )
+    return lines + versions_line(recorded)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables; return 1 if an ask is too slow."""
+    """Run what has no record and print the report; return 1 if an ask is too slow."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, nargs="*", default=[2_000, 10_000, 100_000])
     parser.add_argument("--rounds", type=int, default=N_ROUNDS)
+    add_argument(parser)
     settings = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    print(
-        "| n | search | fold, us a trial | first ask, s | tell + ask, median s | slowest s "
-        "| recommend, s | log, MiB | asks, MiB | median regret | worst |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
-    is_fast = True
-    quality: list[str] = []
+    recorder = Recorder(settings.records, about_run("torch", rounds=settings.rounds))
     for n in settings.n:
-        asks = apart(measure_asks, n, settings.rounds, True)
-        print(asks.row("screened by neighbours"), flush=True)
-        plain = apart(measure_asks, n, settings.rounds, False)
-        print(plain.row("model alone"), flush=True)
-        quality += [each.row(n) for each in apart(measure_quality, n)]
-        is_fast = is_fast and asks.median_s < LIMITS_S.get(n, math.inf)
-    print()
-    print("| n | model | predict 500, ms | near the optimum | everywhere |")
-    print("|---|---|---|---|---|")
-    print("\n".join(quality))
-    print(f"\nmedians under their limits: {is_fast}")
-    return 0 if is_fast else 1
+        for search in (SCREENED, ALONE):
+            if not recorder.has(n=n, search=search):
+                asks = apart(measure_asks, n, search, settings.rounds)
+                recorder.add(asdict(asks))
+                print(*asks.cells(), file=sys.stderr, flush=True)
+        if not recorder.has(n=n, model=CHOSEN):
+            for model in apart(measure_quality, n):
+                recorder.add(asdict(model))
+    return show(report(recorder.recorded))
 
 
 if __name__ == "__main__":

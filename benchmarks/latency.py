@@ -1,9 +1,9 @@
 """CPU time of one ask, on one thread, beside BoTorch and Optuna's GPSampler in the same run.
 
-Run ``python -m benchmarks.latency``. Optuna comes with ``benchmarks/peers/install optuna`` and
-runs in an interpreter of its own; what is not installed is left out. All numbers are CPU
-milliseconds (``time.process_time``), because wall time on a shared machine measures the
-neighbours.
+Run ``python -m benchmarks.latency``; ``--records`` keeps a line a tool. Optuna comes with
+``benchmarks/peers/install optuna`` and runs in an interpreter of its own; what is not installed
+is left out. All numbers are CPU milliseconds (``time.process_time``), because wall time on a
+shared machine measures the neighbours.
 
 The data: 70 % uniform points and 30 % around the best of them, as in the middle of a run. Each
 tool then goes through ask-tell rounds of its own, all tools taking turns; the first round,
@@ -14,14 +14,13 @@ brings a fit that starts cold as well.
 """
 
 import argparse
-import math
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.util import find_spec
 
@@ -40,33 +39,52 @@ from bbopt.strategies.gp_surrogates import Surrogates
 from bbopt.trial import Asked
 from benchmarks.peers.environments import environment_of
 from benchmarks.peers.process import PeerProcess, running
+from benchmarks.recording import (
+    Line,
+    Recorded,
+    Recorder,
+    about_run,
+    add_argument,
+    fenced,
+    show,
+    table,
+    verdict,
+    versions_line,
+)
 
 Array = NDArray[np.float64]
 NEEDED_SPEED_UP = 3.0
 CHECKED = (100, 500)
 N_ROUNDS = 13
 N_BOTORCH = 3
-OPTUNA = "Optuna GPSampler"
+OURS, BOTORCH, OPTUNA = "bbopt", "BoTorch", "Optuna GPSampler"
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """CPU milliseconds of one ask; NaN where a tool does not tell its parts apart."""
+    """CPU milliseconds of one ask; ``None`` where a tool does not tell its parts apart."""
 
     ask: float
-    fit: float = math.nan
-    search: float = math.nan
+    fit: float | None = None
+    search: float | None = None
     has_refit: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Means over the rounds of one tool, the first of which started cold."""
+    """The rounds of one tool, the first of which started cold."""
 
     tool: str
     n: int
     d: int
-    rounds: tuple[Round, ...]
+    rounds: Sequence[Round]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of a peer, which has an environment of its own."""
+
+    @classmethod
+    def from_row(cls, row: Line) -> "Timing":
+        """Read a line of the records."""
+        return cls(**{**row, "rounds": [Round(**each) for each in row["rounds"]]})
 
     @property
     def ask(self) -> float:
@@ -82,13 +100,18 @@ class Timing:
     def _refits(self) -> list[Round]:
         return [each for each in self.rounds[1:] if each.has_refit]
 
-    def row(self) -> str:
-        """Return a line of the table."""
-        fit = statistics.fmean(each.fit for each in self._refits)
-        search = statistics.fmean(each.search for each in self.rounds[1:])
-        cells = (fit, search, self.with_refit, self.ask, self.rounds[0].ask)
-        numbers = " | ".join("" if math.isnan(cell) else f"{cell:.1f}" for cell in cells)
-        return f"| {self.d} | {self.n} | {self.tool} | {numbers} |"
+    def cells(self) -> list[str]:
+        """Return the cells of a table."""
+        fit = _mean(each.fit for each in self._refits)
+        search = _mean(each.search for each in self.rounds[1:])
+        numbers = (fit, search, self.with_refit, self.ask, self.rounds[0].ask)
+        shown = ("" if each is None else f"{each:.1f}" for each in numbers)
+        return [str(self.d), str(self.n), self.tool, *shown]
+
+
+def _mean(times: Iterable[float | None]) -> float | None:
+    known = [each for each in times if each is not None]
+    return statistics.fmean(known) if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +229,11 @@ def rounds_of_botorch(data: Data) -> Generator[Round, None, None]:
         x, y = torch.cat([x, found]), torch.cat([y, y.new_tensor([[value]])])
 
 
-def rounds_of_optuna(data: Data) -> Generator[Round, None, None]:
-    """Go on with ``Study.ask`` and ``GPSampler``, in its own interpreter."""
+def rounds_of_optuna(data: Data, versions: dict[str, str]) -> Generator[Round, None, None]:
+    """Go on with ``Study.ask`` and ``GPSampler``, in its own interpreter; note its versions."""
     with running("optuna") as peer:
         data.hand_over(peer)
+        versions.update(peer.versions)
         while True:
             answer = peer.ask()
             yield Round(answer.cpu_s * 1e3)
@@ -218,55 +242,68 @@ def rounds_of_optuna(data: Data) -> Generator[Round, None, None]:
 
 def take_turns(data: Data, n_rounds: int) -> list[Timing]:
     """Let every installed tool ask in turn, so that all meet the same machine."""
-    tools = {"bbopt": rounds_of_bbopt(data)}
+    tools = {OURS: rounds_of_bbopt(data)}
     if find_spec("botorch"):
-        tools["BoTorch"] = rounds_of_botorch(data)
+        tools[BOTORCH] = rounds_of_botorch(data)
+    versions: dict[str, dict[str, str]] = {OPTUNA: {}}
     if environment_of("optuna").is_installed:
-        tools[OPTUNA] = rounds_of_optuna(data)
+        tools[OPTUNA] = rounds_of_optuna(data, versions[OPTUNA])
     rounds: dict[str, list[Round]] = {tool: [] for tool in tools}
     with ExitStack() as stack:
         for source in tools.values():
             stack.enter_context(closing(source))
         for index in range(n_rounds):
             for tool, source in tools.items():
-                if tool != "BoTorch" or index < N_BOTORCH:
+                if tool != BOTORCH or index < N_BOTORCH:
                     rounds[tool].append(next(source))
     n, d = data.X.shape
-    return [Timing(tool, n, d, tuple(each)) for tool, each in rounds.items()]
+    return [Timing(tool, n, d, each, versions.get(tool, {})) for tool, each in rounds.items()]
+
+
+def report(recorded: Recorded) -> list[str]:
+    """Lay out the table and the verdicts, in Markdown."""
+    timings = sorted(map(Timing.from_row, recorded.rows), key=lambda each: (each.d, each.n))
+    head = ["d", "n", "tool", "fit", "search", "ask with refit", "ask, mean"]
+    lines = table([*head, "first ask, cold"], (timing.cells() for timing in timings))
+    return [*lines, *fenced(verdicts(timings)), *versions_line(recorded)]
+
+
+def verdicts(timings: Sequence[Timing]) -> list[str]:
+    """Compare with Optuna where a speed-up is wanted and both were measured."""
+    found = {(each.d, each.n, each.tool): each for each in timings}
+    lines = []
+    for d, n in dict.fromkeys((each.d, each.n) for each in timings):
+        ours, theirs = found.get((d, n, OURS)), found.get((d, n, OPTUNA))
+        if n in CHECKED and ours is not None and theirs is not None:
+            mean, refit = theirs.ask / ours.ask, theirs.with_refit / ours.with_refit
+            text = (
+                f"d={d} n={n}: {mean:.1f} times faster than {OPTUNA}, wanted "
+                f"{NEEDED_SPEED_UP:g} (an ask that refits: {refit:.1f} times)"
+            )
+            lines.append(verdict(mean >= NEEDED_SPEED_UP, text))
+    return lines or ["nothing to compare with: no Optuna, or n is neither 100 nor 500"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; return 1 if a speed-up is missed."""
+    """Run what has no record and print the report; return 1 if a speed-up is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, nargs="*", default=[20, 50, 100, 200, 500])
     parser.add_argument("--d", type=int, nargs="*", default=[6, 20])
     parser.add_argument("--rounds", type=int, default=N_ROUNDS)
+    add_argument(parser)
     settings = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    print("| d | n | tool | fit | search | ask with refit | ask, mean | first ask, cold |")
-    print("|---|---|---|---|---|---|---|---|")
-    verdicts = []
+    packages = ["torch", *(["botorch"] if find_spec("botorch") else [])]
+    recorder = Recorder(settings.records, about_run(*packages, rounds=settings.rounds))
     for d in settings.d:
         for n in settings.n:
-            timings = take_turns(
-                make_data(hartmann6() if d == 6 else levy(d), n), settings.rounds
-            )
-            for timing in timings:
-                print(timing.row(), flush=True)
-            by_tool = {timing.tool: timing for timing in timings}
-            if n in CHECKED and OPTUNA in by_tool:
-                ours, theirs = by_tool["bbopt"], by_tool[OPTUNA]
-                speed_ups = theirs.ask / ours.ask, theirs.with_refit / ours.with_refit
-                verdicts.append((d, n, *speed_ups))
-    for d, n, mean, refit in verdicts:
-        verdict = "PASS" if mean >= NEEDED_SPEED_UP else "MISS"
-        print(
-            f"{verdict} d={d} n={n}: {mean:.1f} times faster than {OPTUNA} "
-            f"(an ask that refits: {refit:.1f} times)"
-        )
-    if not verdicts:
-        print("nothing to compare with: Optuna is not installed, or n is neither 100 nor 500")
-    return 0 if all(mean >= NEEDED_SPEED_UP for _, _, mean, _ in verdicts) else 1
+            if recorder.has(d=d, n=n):
+                continue
+            data = make_data(hartmann6() if d == 6 else levy(d), n)
+            for timing in take_turns(data, settings.rounds):
+                recorder.add(asdict(timing))
+                print(*timing.cells(), file=sys.stderr, flush=True)
+    return show(report(recorder.recorded))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ A section between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->`` is what th
 reports of ``benchmarks/records/NAME.jsonl``, and nobody's handwriting. So are the figures in
 ``docs/images``, which are drawn if matplotlib is there::
 
-    python -m benchmarks.through_server --records benchmarks/records/through_server.jsonl
-    python -m benchmarks.efficiency --peers PEERS --records benchmarks/records/efficiency.jsonl
+    python -m benchmarks.regret --records benchmarks/records/regret.jsonl
     python -m benchmarks.page
+
+A benchmark goes on with a file of records where it was; to measure anew, remove the file first.
 """
 
 import argparse
@@ -16,15 +17,25 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import through_server
-from benchmarks.efficiency_records import read_records
+from benchmarks import (
+    engine_report,
+    large,
+    latency,
+    recording,
+    regret,
+    studies_report,
+    through_server,
+    turbo,
+)
+from benchmarks.efficiency_records import read_records, restore
+from benchmarks.recording import Recorded
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 RECORDS = ROOT / "benchmarks" / "records"
 
-Report = Callable[[Path], Sequence[str]]
-"""Reads records and lays them out as lines of Markdown."""
+Report = Callable[[Recorded], Sequence[str]]
+"""Lays records out as lines of Markdown."""
 
 IMAGES = ROOT / "docs" / "images"
 
@@ -38,8 +49,14 @@ A line is the median over seeds, and starts where more than half of the runs hav
 feasible point; the band is between the quartiles of the thick one."""
 
 REPORTS: Mapping[str, Report] = {
-    "efficiency": lambda path: read_records(path).report(FIGURES).splitlines(),
-    "through_server": lambda path: through_server.report(through_server.read_records(path)),
+    "efficiency": lambda recorded: restore(recorded).report(FIGURES).splitlines(),
+    "engine": engine_report.report,
+    "large": large.report,
+    "latency": latency.report,
+    "regret": regret.report,
+    "studies": studies_report.report,
+    "through_server": through_server.report,
+    "turbo": turbo.report,
 }
 
 _SECTION = re.compile(r"(<!-- begin: (\w+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
@@ -55,7 +72,7 @@ def generate(page: str, records: Path, reports: Mapping[str, Report] = REPORTS) 
 
     def write(section: re.Match[str]) -> str:
         begin, name, end = section.groups()
-        lines = reports[name](records / f"{name}.jsonl")
+        lines = reports[name](recording.read(records / f"{name}.jsonl"))
         return "\n".join([begin, *lines, "", end])
 
     return _SECTION.sub(write, page)

@@ -18,7 +18,6 @@ bare gRPC server that echoes 100 bytes; every round does one of each, the first 
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 import tempfile
@@ -43,6 +42,18 @@ from benchmarks.echo_server import METHOD
 from benchmarks.latency import Data, make_data
 from benchmarks.peers.environments import environment_of
 from benchmarks.peers.process import running
+from benchmarks.recording import (
+    NOT_MEASURED,
+    Recorded,
+    Recorder,
+    about_run,
+    add_argument,
+    fenced,
+    show,
+    table,
+    verdict,
+    versions_line,
+)
 from benchmarks.service_processes import EchoServer, Server, echoing, serving
 
 SERVED = "bbopt through the server"
@@ -80,11 +91,11 @@ class Record:
         """Return a quantile of the wall time."""
         return float(np.quantile(self.wall_ms, quantile))
 
-    def row(self) -> str:
-        """Return a line of the table."""
+    def cells(self) -> list[str]:
+        """Return the cells of a table."""
         walls = (self.wall(0.5), self.wall(0.95), max(self.wall_ms))
-        cells = [f"{each:.1f}" for each in (*walls, float(np.mean(self.cpu_ms)))]
-        return f"| {self.n} | {self.tool} | {len(self.wall_ms)} | {' | '.join(cells)} |"
+        times = [f"{each:.1f}" for each in (*walls, float(np.mean(self.cpu_ms)))]
+        return [str(self.n), self.tool, str(len(self.wall_ms)), *times]
 
 
 # Fresh ---------------------------------------------------------------------------------------
@@ -239,17 +250,16 @@ def timed(call: Callable[[], T], cpu_s: Callable[[], float]) -> tuple[T, Took]:
 # Report --------------------------------------------------------------------------------------
 
 
-def report(records: Sequence[Record]) -> list[str]:
+def report(recorded: Recorded) -> list[str]:
     """Lay out the tables and the verdicts, in Markdown."""
-    title = "tool | rounds | ask p50 | ask p95 | slowest | CPU, mean |"
-    lines = [f"| n | {title}", "|---|---|---|---|---|---|---|"]
-    lines += [each.row() for each in records if each.tool not in (READY, ECHO)]
-    lines += ["", "| n | call | calls | p50 | p95 | slowest | CPU, mean |"]
-    lines += ["|---|---|---|---|---|---|---|"]
-    lines += [each.row() for each in records if each.tool in (READY, ECHO)]
-    lines += ["", "```", *verdicts(records), "```"]
-    versions = [f"{k} {v}" for each in records for k, v in each.versions.items()]
-    return [*lines, "", f"Versions: {', '.join(dict.fromkeys(versions))}."]
+    records = [Record(**row) for row in recorded.rows]
+    fresh = [each for each in records if each.tool not in (READY, ECHO)]
+    ready = [each for each in records if each.tool in (READY, ECHO)]
+    head = ["n", "tool", "rounds", "ask p50", "ask p95", "slowest", "CPU, mean"]
+    lines = table(head, (each.cells() for each in fresh))
+    head = ["n", "call", "calls", "p50", "p95", "slowest", "CPU, mean"]
+    lines += ["", *table(head, (each.cells() for each in ready))]
+    return [*lines, *fenced(verdicts(records)), *versions_line(recorded)]
 
 
 def verdicts(records: Sequence[Record]) -> list[str]:
@@ -259,46 +269,36 @@ def verdicts(records: Sequence[Record]) -> list[str]:
     for n, peer, wanted in NEEDED:
         ours, theirs = found.get((SERVED, n)), found.get((PEERS[peer], n))
         if ours is None or theirs is None:
-            lines.append(f"???? n={n}: {PEERS[peer]} was not measured")
+            lines.append(f"{NOT_MEASURED} n={n}: {PEERS[peer]} was not measured")
             continue
         for name, quantile in (("p50", 0.5), ("p95", 0.95)):
             ratio = theirs.wall(quantile) / ours.wall(quantile)
-            verdict = "PASS" if ratio >= wanted else "MISS"
-            lines.append(
-                f"{verdict} n={n} {name}: {ratio:.1f} times faster than {PEERS[peer]}, "
-                f"wanted {wanted:g}"
-            )
+            text = f"n={n} {name}: {ratio:.1f} times faster than {PEERS[peer]}, "
+            lines.append(verdict(ratio >= wanted, f"{text}wanted {wanted:g}"))
     ready = next((each for each in records if each.tool == READY), None)
     echo = next((each for each in records if each.tool == ECHO), None)
     if ready is None or echo is None:
-        return [*lines, "???? the ready queue was not measured"]
+        return [*lines, f"{NOT_MEASURED} the ready queue was not measured"]
     ratio = ready.wall(0.5) / echo.wall(0.5)
     cpu = float(np.mean(ready.cpu_ms)) / float(np.mean(echo.cpu_ms))
-    verdict = "PASS" if ratio <= MOST_ECHOES else "MISS"
-    return [
-        *lines,
-        f"{verdict} ready p50: {ratio:.2f} times a bare echo ({cpu:.1f} times its CPU), "
-        f"wanted {MOST_ECHOES:g}",
-    ]
+    text = f"ready p50: {ratio:.2f} times a bare echo ({cpu:.1f} times its CPU), "
+    return [*lines, verdict(ratio <= MOST_ECHOES, f"{text}wanted {MOST_ECHOES:g}")]
 
 
-def read_records(path: Path) -> list[Record]:
-    """Read the records of a run."""
-    return [Record(**json.loads(line)) for line in path.read_text().splitlines()]
-
-
-async def measure(folder: Path, settings: argparse.Namespace) -> list[Record]:
-    """Run everything that was asked for; a server for each part."""
-    records = []
+async def measure(folder: Path, settings: argparse.Namespace, recorder: Recorder) -> None:
+    """Run what has no record; a server for each part."""
     for n in settings.n:
+        if recorder.has(tool=SERVED, n=n):
+            continue
         async with serving(folder / f"fresh-{n}.db") as server:
             await server.until_compute_is_ready()
-            records += measure_fresh(server, n, settings.rounds)
-    if settings.ready:
+            for each in measure_fresh(server, n, settings.rounds):
+                recorder.add(asdict(each))
+    if settings.ready and not recorder.has(tool=READY):
         async with serving(folder / "ready.db") as server, echoing() as echo:
             await server.until_compute_is_ready()
-            records += measure_ready(server, echo, settings.ready)
-    return records
+            for each in measure_ready(server, echo, settings.ready):
+                recorder.add(asdict(each))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -307,15 +307,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--n", type=int, nargs="*", default=[100, 1000])
     parser.add_argument("--rounds", type=int, default=N_ROUNDS)
     parser.add_argument("--ready", type=int, default=60, help="rounds of asks that are ready")
-    parser.add_argument("--records", type=Path, help="file for the records, overwritten")
+    add_argument(parser)
     settings = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    about = about_run("torch", "grpcio", rounds=settings.rounds, ready=settings.ready)
+    recorder = Recorder(settings.records, about)
     with tempfile.TemporaryDirectory() as folder:
-        records = asyncio.run(measure(Path(folder), settings))
-    if settings.records is not None:
-        settings.records.write_text("".join(json.dumps(asdict(r)) + "\n" for r in records))
-    print("\n".join(report(records)))
-    return 0 if all(line.startswith("PASS") for line in verdicts(records)) else 1
+        asyncio.run(measure(Path(folder), settings, recorder))
+    return show(report(recorder.recorded))
 
 
 if __name__ == "__main__":

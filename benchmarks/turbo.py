@@ -6,12 +6,11 @@ Ackley's function in ten dimensions on the box of BoTorch's TuRBO tutorial, with
 moved to a random place (uniform over the middle three fifths of the box, one for each seed, the
 same for both): no design that favours the centre or the middle of a side has an advantage.
 
-Every finished round is a line of ``--out``; a run that was broken off starts again, finished
-ones are only read. ``--problem`` names others, on which the strategy was checked.
+Every finished run is a line of ``--records``; one that was broken off starts again.
+``--problem`` names others, on which the strategy was checked.
 """
 
 import argparse
-import json
 import math
 import os
 import statistics
@@ -19,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +32,17 @@ from bbopt import Optimizer
 from bbopt.numerics import stream
 from bbopt.problem import Metric, Problem
 from bbopt.space import Float, Space
-from benchmarks.turbo_loop import TurboLoop
+from benchmarks.recording import (
+    Recorded,
+    Recorder,
+    about_run,
+    add_argument,
+    fenced,
+    show,
+    table,
+    verdict,
+    versions_line,
+)
 
 Array = NDArray[np.float64]
 Function = Callable[[Array], Array]
@@ -42,6 +52,8 @@ DIM: Final = 10
 MIDDLE: Final = 0.6
 """Part of each side in which the optimum may lie."""
 N_WAVES: Final = 512
+MARKS: Final = (500, 1000, 2000, 3000, 5000)
+"""Evaluations at which the report looks."""
 
 
 def optimum(seed: int, name: str) -> Array:
@@ -121,26 +133,34 @@ PROBLEMS: Final[dict[str, Callable[[int], Function]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
-    """One batch asked, evaluated and told."""
+class Run:
+    """One study."""
 
     problem: str
     method: str
     seed: int
-    q: int
-    n: int
-    """Evaluations so far."""
-    regret: float
-    """Of the best so far."""
-    batch_regret: float
-    """Of the best of this batch."""
-    cpu_s: float
-    """Of this round's ask and tell."""
-    note: str
+    regrets: Sequence[float]
+    """Of the best so far, after each batch."""
+    cpu_s: Sequence[float]
+    """Of asking and telling each batch."""
+
+    def cells(self, q: int, marks: Sequence[int]) -> list[str]:
+        """Return the cells of a table."""
+        at = [self.regrets[math.ceil(mark / q) - 1] for mark in marks]
+        return [
+            self.problem,
+            self.method,
+            str(self.seed),
+            *(f"{regret:.2e}" for regret in at),
+            f"{sum(self.cpu_s):.0f}",
+            f"{max(self.cpu_s):.1f}",
+        ]
 
 
 def turbo_rounds(function: Function, seed: int, q: int) -> Iterator[tuple[Array, str]]:
     """Yield the values of TuRBO's batches and what it says of itself."""
+    from benchmarks.turbo_loop import TurboLoop  # It needs BoTorch, a report does not.
+
     loop = TurboLoop(DIM, q, seed)
     while True:
         points = loop.ask()
@@ -169,90 +189,67 @@ def our_rounds(function: Function, seed: int, q: int) -> Iterator[tuple[Array, s
         yield values, ", ".join(f"{count} {text}" for text, count in counts.items())
 
 
-METHODS: Final = {"turbo": turbo_rounds, "gp": our_rounds}
+METHODS: Final = {"gp": our_rounds, "turbo": turbo_rounds}
 
 
-def run(problem: str, method: str, seed: int, q: int, n: int) -> Iterator[Round]:
-    """Run one study and yield its rounds."""
-    torch.set_num_threads(1)
+def run(problem: str, method: str, seed: int, *, q: int, n: int) -> Run:
+    """Run one study; what its rounds say goes to standard error."""
     rounds = METHODS[method](PROBLEMS[problem](seed), seed, q)
-    best, n_done = math.inf, 0
-    while n_done < n:
+    regrets: list[float] = []
+    spent_s: list[float] = []
+    for n_done in range(q, n + q, q):
         start = time.process_time()
         values, note = next(rounds)
-        spent_s = time.process_time() - start
-        n_done += len(values)
-        best = min(best, float(values.min()))
-        yield Round(problem, method, seed, q, n_done, best, float(values.min()), spent_s, note)
+        spent_s.append(time.process_time() - start)
+        regrets.append(min([*regrets[-1:], float(values.min())]))
+        print(problem, method, seed, n_done, regrets[-1], note, file=sys.stderr, flush=True)
+    return Run(problem, method, seed, regrets, spent_s)
 
 
-def read_runs(path: Path) -> dict[tuple[str, str, int, int], list[Round]]:
-    """Read what was recorded; of a run that was started again, the last start counts."""
-    runs: dict[tuple[str, str, int, int], list[Round]] = {}
-    if path.exists():
-        for line in path.read_text().splitlines():
-            each = Round(**json.loads(line))
-            key = (each.problem, each.method, each.seed, each.q)
-            earlier = runs.get(key, [])
-            runs[key] = [*earlier, each] if earlier and each.n > earlier[-1].n else [each]
-    return runs
+def report(recorded: Recorded) -> list[str]:
+    """Lay out regrets on the way and CPU time, and the verdicts, in Markdown."""
+    q, n = (recorded.about["settings"][name] for name in ("q", "n"))
+    runs = [Run(**row) for row in recorded.rows]
+    runs.sort(key=lambda each: (each.problem, each.method, each.seed))
+    marks = [mark for mark in MARKS if mark <= n]
+    head = ["problem", "method", "seed", *(f"at {mark}" for mark in marks)]
+    lines = table([*head, "CPU s", "slowest round, s"], (each.cells(q, marks) for each in runs))
+    verdicts = (_judge(runs, problem) for problem in dict.fromkeys(r.problem for r in runs))
+    return [*lines, *fenced(filter(None, verdicts)), *versions_line(recorded)]
 
 
-def table(runs: dict[tuple[str, str, int, int], list[Round]], n: int) -> list[str]:
-    """Return the lines of the report: regret on the way, at the end, and CPU time."""
-    marks = [mark for mark in (500, 1000, 2000, 3000, 5000) if mark <= n]
-    lines = [
-        f"| problem | method | seed | {' | '.join(f'at {m}' for m in marks)} "
-        "| CPU s | slowest round, s |",
-        "|---|---|---|" + "---|" * (len(marks) + 2),
-    ]
-    for (problem, method, seed, _), rounds in sorted(runs.items()):
-        if rounds[-1].n < n:
-            continue
-        at = [next(each.regret for each in rounds if each.n >= mark) for mark in marks]
-        times = [each.cpu_s for each in rounds if each.n <= n]
-        cells = [f"{regret:.2e}" for regret in at] + [f"{sum(times):.0f}", f"{max(times):.1f}"]
-        lines.append(f"| {problem} | {method} | {seed} | {' | '.join(cells)} |")
-    return lines
+def _judge(runs: Sequence[Run], problem: str) -> str | None:
+    """Compare the medians at the end, where both methods were run."""
+    last = {
+        method: [r.regrets[-1] for r in runs if (r.problem, r.method) == (problem, method)]
+        for method in METHODS
+    }
+    if not all(last.values()):
+        return None
+    ours, theirs = (statistics.median(last[method]) for method in ("gp", "turbo"))
+    text = f"{problem}: median final regret {ours:.3g}, wanted at most TuRBO's {theirs:.3g}"
+    return verdict(ours <= theirs, text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what is missing, print the table; return 1 if our median is worse at the end."""
+    """Run what is missing, print the report; return 1 if our median is worse at the end."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("turbo.jsonl"))
     parser.add_argument("--problem", choices=sorted(PROBLEMS), default="ackley10")
-    parser.add_argument("--method", choices=sorted(METHODS), action="append")
+    parser.add_argument("--method", choices=METHODS, action="append")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--n", type=int, default=5000)
     parser.add_argument("--q", type=int, default=50)
+    add_argument(parser, Path("turbo.jsonl"))
     settings = parser.parse_args(arguments)
-    for method in settings.method or sorted(METHODS):
-        for seed in settings.seeds:
-            key = (settings.problem, method, seed, settings.q)
-            done = read_runs(settings.out).get(key, [])
-            if done and done[-1].n >= settings.n:
-                continue
-            for each in run(*key[:3], settings.q, settings.n):
-                with settings.out.open("a") as file:
-                    file.write(json.dumps(asdict(each)) + "\n")
-                print(each, file=sys.stderr, flush=True)
-    runs = {
-        key: rounds
-        for key, rounds in read_runs(settings.out).items()
-        if key[0] == settings.problem and key[2] in settings.seeds and key[3] == settings.q
-    }
-    print("\n".join(table(runs, settings.n)))
-    final = {
-        method: statistics.median(
-            next(each.regret for each in rounds if each.n >= settings.n)
-            for key, rounds in runs.items()
-            if key[1] == method and rounds[-1].n >= settings.n
-        )
-        for method in METHODS
-        if any(key[1] == method and rounds[-1].n >= settings.n for key, rounds in runs.items())
-    }
-    print("median final regrets: " + ", ".join(f"{m} {r:.3g}" for m, r in final.items()))
-    return 1 if final.get("gp", 0.0) > final.get("turbo", math.inf) else 0
+    torch.set_num_threads(1)
+    about = about_run("torch", "botorch", "gpytorch", q=settings.q, n=settings.n)
+    recorder = Recorder(settings.records, about)
+    problem = settings.problem
+    for method, seed in product(settings.method or METHODS, settings.seeds):
+        if not recorder.has(problem=problem, method=method, seed=seed):
+            done = run(problem, method, seed, q=settings.q, n=settings.n)
+            recorder.add(asdict(done))
+    return show(report(recorder.recorded))
 
 
 if __name__ == "__main__":

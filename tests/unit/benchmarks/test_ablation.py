@@ -1,6 +1,5 @@
 """The ablation benchmark runs what is missing and compares runs of equal seeds."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,17 @@ import pytest
 
 from bbopt.space import Codec
 from benchmarks import heldout
-from benchmarks.ablation import ABLATIONS, Records, Task, main, run_task, write_report
+from benchmarks.ablation import ABLATIONS, Records, Task, main, report, run_task
+from benchmarks.recording import Recorded, read
 
 
 def record(ablation: str, values: Sequence[float | None], seed: int = 0) -> dict[str, Any]:
     job = {"ablation": ablation, "problem": "zakharov 5", "seed": seed, "budget": len(values)}
     return {"job": job, "ask_ms": 1.0, "values": list(values)}
+
+
+def lines_of_report(lines: Sequence[dict[str, Any]], budget: int) -> str:
+    return "\n".join(report(Recorded(lines, {"settings": {"budget": budget}})))
 
 
 def test_a_difference_pairs_runs_of_one_seed_and_speaks_for_the_choice() -> None:
@@ -36,7 +40,7 @@ def test_what_is_recommended_at_last_is_compared_where_it_was_recorded() -> None
     assert Records([*old, *new], 1).differences_of_recommended(
         "center", "zakharov 5"
     ) == pytest.approx([2.0])
-    assert "| +2.000 ± nan |" in write_report([*old, *new], 1)
+    assert "| +2.000 ± nan |" in lines_of_report([*old, *new], 1)
 
 
 def test_the_report_counts_wins_and_losses() -> None:
@@ -44,9 +48,9 @@ def test_the_report_counts_wins_and_losses() -> None:
         *(record("default", [1.0, 0.1], seed) for seed in range(3)),
         *(record("center", [1.0, value], seed) for seed, value in enumerate([1.0, 1.0, 0.01])),
     ]
-    report = write_report(lines, 2)
-    assert "| 2 / 1 |" in report
-    assert "| zakharov 5 | -1.00 | +0.33 (2 / 1) |" in report
+    text = lines_of_report(lines, 2)
+    assert "| 2 / 1 |" in text
+    assert "| zakharov 5 | -1.00 | +0.33 (2 / 1) |" in text
 
 
 def test_nothing_feasible_is_worse_than_anything() -> None:
@@ -66,13 +70,10 @@ def test_a_choice_taken_back_changes_what_is_suggested() -> None:
 def test_a_second_run_adds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "ablation.jsonl"
     arguments = ["--ablations", "center", "--problems", "zakharov 5", "--seeds", "1"]
-    arguments += ["--budget", "2", "--out", str(out)]
+    arguments += ["--budget", "2", "--records", str(out)]
     assert main(arguments) == 0
     before = out.read_text()
-    assert [json.loads(line)["job"]["ablation"] for line in before.splitlines()] == [
-        "default",
-        "center",
-    ]
+    assert [row["job"]["ablation"] for row in read(out).rows] == ["default", "center"]
     assert main(arguments) == 0
     assert out.read_text() == before
     assert "starts at a Sobol point" in capsys.readouterr().out

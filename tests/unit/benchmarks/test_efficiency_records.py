@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import efficiency, page
+from benchmarks import efficiency, page, recording
 from benchmarks.efficiency_records import Recorded, read_records, write_records
 from benchmarks.efficiency_report import Run
 from benchmarks.efficiency_report import read_runs as read_full_runs
@@ -84,5 +84,5 @@ def test_kept_runs_give_the_report_of_the_full_ones(tmp_path: Path) -> None:
     assert [run.seed for run in read_records(kept).runs] == [run.seed for run in runs]
     assert read_records(kept).report() == report.read_text()
     assert "by chance" in report.read_text()
-    section = "\n".join(page.REPORTS["efficiency"](kept))
+    section = "\n".join(page.REPORTS["efficiency"](recording.read(kept)))
     assert section.startswith("Average rank over 2 problems")

@@ -1,17 +1,15 @@
 """The verdicts on asks through the server follow from what was recorded."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
+from benchmarks.recording import Recorded
 from benchmarks.through_server import (
     ECHO,
     PEERS,
     READY,
     SERVED,
     Record,
-    read_records,
     report,
     rotated,
     timed,
@@ -54,15 +52,9 @@ def test_what_was_not_measured_does_not_pass() -> None:
 
 
 def test_the_report_has_a_row_for_each_record() -> None:
-    lines = report(GOOD)
+    lines = report(Recorded([asdict(each) for each in GOOD]))
     assert "| 100 | bbopt through the server | 3 | 10.0 | 10.0 | 10.0 | 20.0 |" in lines
     assert sum(line.startswith(("| 1", "| 0")) for line in lines) == len(GOOD)
-
-
-def test_records_read_back_as_they_were_written(tmp_path: Path) -> None:
-    path = tmp_path / "records.jsonl"
-    path.write_text("".join(json.dumps(asdict(each)) + "\n" for each in GOOD))
-    assert read_records(path) == GOOD
 
 
 def test_every_tool_begins_in_its_turn() -> None:

@@ -12,8 +12,8 @@ ServerOption: TypeAlias = Annotated[
     typer.Option(
         "--server",
         metavar="HOST:PORT",
-        help="Address of the server. [default: $BBOPT_SERVER or 127.0.0.1:50151]",
-        show_default=False,
+        help="Address of the server.",
+        show_default="$BBOPT_SERVER or 127.0.0.1:50151",
     ),
 ]
 OutputOption: TypeAlias = Annotated[
@@ -21,8 +21,8 @@ OutputOption: TypeAlias = Annotated[
     typer.Option(
         "-o",
         "--output",
-        help="How to write data. [default: table on a terminal, json otherwise]",
-        show_default=False,
+        help="How to write data.",
+        show_default="table on a terminal, json otherwise",
     ),
 ]
 StudyArgument: TypeAlias = Annotated[str, typer.Argument(metavar="STUDY", help="Name.")]

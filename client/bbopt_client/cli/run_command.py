@@ -25,7 +25,8 @@ def run(
         list[str], typer.Argument(metavar="-- COMMAND...", help="What to execute.")
     ],
     count: Annotated[
-        int | None, typer.Option(min=1, help="Trials to take. [default: until finished]")
+        int | None,
+        typer.Option(min=1, help="Trials to take.", show_default="until finished"),
     ] = None,
     parallel: Annotated[int, typer.Option(min=1, max=256, help="Trials at a time.")] = 1,
     timeout_trial: Annotated[
@@ -42,7 +43,7 @@ def run(
     ] = "5s",
     work_dir: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Logs and files. [default: bbopt-runs/STUDY]"),
+        typer.Option(metavar="DIR", help="Logs and files.", show_default="bbopt-runs/STUDY"),
     ] = None,
     cwd_per_trial: Annotated[
         Path | None,

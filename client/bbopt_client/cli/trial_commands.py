@@ -246,7 +246,10 @@ def export(
     context: typer.Context,
     study: StudyArgument,
     out: Annotated[
-        str | None, typer.Option("--out", metavar="FILE", help="[default: standard output]")
+        str | None,
+        typer.Option(
+            "--out", metavar="FILE", help="File to write.", show_default="standard output"
+        ),
     ] = None,
     server: ServerOption = None,
     output: OutputOption = None,

@@ -5,6 +5,7 @@ before any model is loaded.
 """
 
 import enum
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -16,7 +17,7 @@ from bbopt.space import Bool, Categorical, Fixed, Parameter
 MAX_POPULATION: Final = 4096
 """Points in a generation of a population method."""
 MAX_LEASE_S: Final = 30 * 24 * 3600.0
-"""The longest lease but one that never expires."""
+"""The longest lease that can be asked for, but for one that never expires."""
 
 
 class Quality(enum.Enum):
@@ -274,31 +275,46 @@ def _those_that_can(problem: Problem) -> str:
 class LeasePolicy:
     """How long a worker may hold a trial without a sign of life, and what follows.
 
+    A study that was created before leases had a limit keeps its longer ones, so the limit is
+    none of this class: ``of_new_study`` applies it.
+
     Raises:
         SpecError: A setting is out of range; every one is listed.
     """
 
     duration_s: float = 60.0
-    """Seconds a lease lasts between heartbeats, at most 30 days; 0 for leases that never
-    expire.
-    """
+    """Seconds a lease lasts between heartbeats; 0 for leases that never expire."""
     max_attempts: int = 3
     """Times a point is handed out before a lost trial counts as FAILED."""
 
     def __post_init__(self) -> None:
-        violations = []
-        fault = lease_fault(self.duration_s)
-        if fault is not None:
-            violations.append(Violation("duration_s", fault))
-        if not 1 <= self.max_attempts < 2**31:
-            text = f"must be in [1, 2**31), not {self.max_attempts}"
-            violations.append(Violation("max_attempts", text))
-        if violations:
-            raise SpecError(violations)
+        fault = None
+        if not 0 <= self.duration_s < math.inf:
+            fault = f"must be finite and not negative, not {self.duration_s} s"
+        _check_lease(fault, self.max_attempts)
+
+    @classmethod
+    def of_new_study(cls, duration_s: float, max_attempts: int) -> "LeasePolicy":
+        """Make the policy of a study that does not exist yet.
+
+        Raises:
+            SpecError: A setting is out of range, or a lease lasts longer than 30 days.
+        """
+        _check_lease(lease_fault(duration_s), max_attempts)
+        return cls(duration_s, max_attempts)
+
+
+def _check_lease(fault: str | None, max_attempts: int) -> None:
+    violations = [] if fault is None else [Violation("duration_s", fault)]
+    if not 1 <= max_attempts < 2**31:
+        text = f"must be in [1, 2**31), not {max_attempts}"
+        violations.append(Violation("max_attempts", text))
+    if violations:
+        raise SpecError(violations)
 
 
 def lease_fault(duration_s: float) -> str | None:
-    """Say what is wrong with the length of a lease in seconds."""
+    """Say why a lease of so many seconds cannot be asked for."""
     if 0 <= duration_s <= MAX_LEASE_S:
         return None
     return f"must be at most 30 days, or 0 for never, not {duration_s} s"

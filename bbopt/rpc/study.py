@@ -141,19 +141,26 @@ def lease_policy_to_message(policy: LeasePolicy) -> study_pb2.LeasePolicy:
     )
 
 
-def lease_policy_from_message(message: study_pb2.LeasePolicy) -> LeasePolicy:
+def lease_policy_from_message(
+    message: study_pb2.LeasePolicy, *, is_new: bool = False
+) -> LeasePolicy:
     """Read a lease policy; what is unset takes its default.
+
+    Args:
+        message: What to read.
+        is_new: Whether the limits of new studies apply.
 
     Raises:
         SpecError: The duration or the number of attempts is out of range.
     """
     default, violations = LeasePolicy(), Violations(SpecError)
     policy, duration_s = default, default.duration_s
+    make = LeasePolicy.of_new_study if is_new else LeasePolicy
     if message.HasField("duration"):
         with violations.within("duration"):
             duration_s = duration_from_message(message.duration)
     with violations.within(""), located_in(message):
-        policy = LeasePolicy(duration_s, message.max_attempts or default.max_attempts)
+        policy = make(duration_s, message.max_attempts or default.max_attempts)
     violations.check()
     return policy
 
@@ -180,11 +187,16 @@ def study_spec_to_message(spec: StudySpec) -> study_pb2.StudySpec:
     )
 
 
-def study_spec_from_message(message: study_pb2.StudySpec) -> StudySpec:
+def study_spec_from_message(message: study_pb2.StudySpec, *, is_new: bool = False) -> StudySpec:
     """Read the definition of a study; what is unset takes its default.
 
     Every fault is reported at once, with the paths of the message; a part that could not be
     read is not blamed for more than that.
+
+    Args:
+        message: What to read.
+        is_new: Whether it comes with a request for a new study. The limits of such requests
+            are not applied to what is stored, which may be older than they are.
 
     Raises:
         SpecError: Anything is wrong.
@@ -199,7 +211,7 @@ def study_spec_from_message(message: study_pb2.StudySpec) -> StudySpec:
             strategy = strategy_from_message(message.strategy)
     lease = LeasePolicy()
     with violations.within("lease"):
-        lease = lease_policy_from_message(message.lease)
+        lease = lease_policy_from_message(message.lease, is_new=is_new)
     budget, fidelity = budget_from_message(message.budget), None
     if message.HasField("fidelity"):
         fidelity = fidelity_from_message(message.fidelity)

@@ -118,7 +118,7 @@ def _metric(given: str | Metric, field: str, kind: MetricKind | None) -> Metric:
 def _lease(duration_s: float | None, max_attempts: int | None) -> LeasePolicy:
     default = LeasePolicy()
     try:
-        return LeasePolicy(
+        return LeasePolicy.of_new_study(
             default.duration_s if duration_s is None else duration_s,
             default.max_attempts if max_attempts is None else max_attempts,
         )

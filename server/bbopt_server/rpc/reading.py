@@ -163,7 +163,7 @@ def create_study(request: service_pb2.CreateStudyRequest) -> CreateStudy:
         if_exists = _known(request.if_exists, _IF_EXISTS)
     if request.study.HasField("spec"):
         with violations.within("study.spec"):
-            spec = study_spec_from_message(request.study.spec)
+            spec = study_spec_from_message(request.study.spec, is_new=True)
     else:
         violations.add("study.spec", "must be set")
     violations.check()

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -15,9 +17,9 @@ def message() -> study_pb2.StudySpec:
     return study.study_spec_to_message(StudySpec(PROBLEM))
 
 
-def fields_refused(spec: study_pb2.StudySpec) -> list[str]:
+def fields_refused(spec: study_pb2.StudySpec, *, is_new: bool = False) -> list[str]:
     with pytest.raises(SpecError) as caught:
-        study.study_spec_from_message(spec)
+        study.study_spec_from_message(spec, is_new=is_new)
     return [each.field for each in caught.value.violations]
 
 
@@ -86,14 +88,31 @@ def test_what_can_be_read_is_checked_although_other_parts_cannot() -> None:
     ]
 
 
-def test_a_lease_lasts_thirty_days_at_most() -> None:
+def test_a_lease_of_a_new_study_lasts_thirty_days_at_most() -> None:
     spec = message()
     spec.lease.duration.seconds = 30 * 24 * 3600
-    assert study.study_spec_from_message(spec).lease.duration_s == 30 * 24 * 3600
+    new = study.study_spec_from_message(spec, is_new=True)
+    assert new.lease.duration_s == 30 * 24 * 3600
     spec.lease.duration.nanos = 1
-    assert fields_refused(spec) == ["lease.duration"]
+    spec.strategy.Clear()
+    assert fields_refused(spec, is_new=True) == ["strategy", "lease.duration"]
+
+
+def test_a_stored_lease_may_be_older_than_the_limit_of_new_ones() -> None:
+    spec = message()
+    spec.lease.duration.seconds = 400 * 24 * 3600
+    stored = study.study_spec_from_message(spec)
+    assert stored.lease.duration_s == 400 * 24 * 3600
+    assert study.study_spec_to_message(stored) == spec
+
+
+@pytest.mark.parametrize("make", [LeasePolicy, LeasePolicy.of_new_study])
+@pytest.mark.parametrize("duration_s", [float("nan"), float("inf"), -1.0])
+def test_every_fault_of_a_lease_is_listed(
+    make: Callable[[float, int], LeasePolicy], duration_s: float
+) -> None:
     with pytest.raises(SpecError) as caught:
-        LeasePolicy(float("nan"), 0)
+        make(duration_s, 0)
     fields = [each.field for each in caught.value.violations]
     assert fields == ["duration_s", "max_attempts"]
 

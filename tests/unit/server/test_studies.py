@@ -17,6 +17,7 @@ from bbopt.rpc.v1 import insight_service_pb2 as insight_pb2
 from bbopt.rpc.v1 import optimization_service_pb2 as pb
 from bbopt.rpc.v1 import study_pb2, trial_pb2
 from bbopt_server.compute import ComputeUnavailableError, Recommendation
+from bbopt_server.storage.store import Transaction
 from tests.unit.server.service import (
     PARENT,
     STUDY,
@@ -63,6 +64,26 @@ async def test_a_study_without_a_seed_gets_one_that_stays() -> None:
     assert created.spec.seed > 0
     assert created.name == STUDY
     assert (await service.study()).spec.seed == created.spec.seed
+
+
+@asynchronous
+async def test_a_study_older_than_the_limit_of_leases_goes_on() -> None:
+    service = Service()
+    await service.create()
+    spec = quadratic(lease_s=400 * 86400.0)
+
+    def age(tx: Transaction) -> None:
+        row = tx.study("default", "s")
+        assert row is not None
+        tx.update_study(row._replace(spec=spec.SerializeToString()))
+
+    await service.store.transact(age)
+    again = Service(service.store)
+    assert (await again.study()).spec.lease.duration.seconds == 400 * 86400
+    (trial,) = (await again.ask()).trials
+    assert trial.lease.duration.seconds == 400 * 86400
+    with refused(SpecError, field="study.spec.lease.duration"):
+        await again.create(spec, study_id="new")
 
 
 @asynchronous

@@ -324,7 +324,7 @@ def _read_lease(fields: Fields) -> LeasePolicy:
     duration = inner.duration("duration")
     attempts = inner.number("max_attempts", is_integer=True)
     try:
-        return LeasePolicy(
+        return LeasePolicy.of_new_study(
             default.duration_s if duration is None else duration,
             default.max_attempts if attempts is None else int(attempts),
         )

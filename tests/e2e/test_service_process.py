@@ -3,6 +3,7 @@
 # ruff: noqa: S603 - the only program that is run is our own interpreter
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -196,7 +197,9 @@ def test_without_an_engine_asks_say_what_to_install_and_tells_work(
     fake = tmp_path / "path" / "torch"
     fake.mkdir(parents=True)
     (fake / "__init__.py").write_text("raise ModuleNotFoundError('no torch', name='torch')")
-    server = ServerProcess(db, environment=[f"PYTHONPATH={fake.parent}"])
+    # Before the others, which may be what makes this package importable.
+    path = os.pathsep.join([str(fake.parent), os.environ.get("PYTHONPATH", "")])
+    server = ServerProcess(db, environment=[f"PYTHONPATH={path}"])
     with Caller(server.address) as caller:
         study = caller.create("s", quadratic(strategy="random")).name
         with pytest.raises(UnavailableError, match=r"bbopt\[server\]"):

@@ -7,9 +7,8 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import psutil
@@ -22,15 +21,35 @@ from bbopt.rpc.v1 import study_pb2
 from bbopt.rpc.v1.log_pb2 import LogEvent
 from bbopt.trial import Asked
 from bbopt_server.storage import open_store
+from tests.e2e.command_line import wait_until
 
 DEMO = [sys.executable, "-m", "bbopt_client.cli", "demo"]
+CHEAP = """
+import sys
+from pathlib import Path
+from bbopt_client.demo.main import DemoOptions, run
+command = ("sh", "-c", "sleep 0.4; echo accuracy=0.$BBOPT_TRIAL model_bytes=100")
+sys.exit(run(DemoOptions({options}, with_random=False, out=Path(sys.argv[2]), command=command)))
+"""
+"""The demo with an objective that costs nothing, where it is not about the objective."""
+
+
+def demo(out: Path, *arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    """Start a demo as a person types it."""
+    return started([*DEMO, "--out", str(out), *arguments])
+
+
+def cheap_demo(out: Path, options: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    """Start a demo with a cheap objective."""
+    program = CHEAP.format(options=options)
+    return started([sys.executable, "-c", program, "--out", str(out)])
 
 
 @contextmanager
-def demo(out: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a demo; whatever it leaves behind is ended with it."""
+def started(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """Run a command; whatever it leaves behind is ended with it."""
     process = subprocess.Popen(  # noqa: S603 - the command under test
-        [*DEMO, "--out", str(out), *arguments],
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -53,10 +72,16 @@ def processes_of(out: Path) -> list[psutil.Process]:
     for process in psutil.process_iter(["cmdline", "environ", "status"]):
         words = list(process.info["cmdline"] or [])
         words.append((process.info["environ"] or {}).get("BBOPT_PARAMS_FILE", ""))
-        is_ours = any(str(out) in word for word in words) and "demo" not in words
+        is_ours = any(str(out) in word for word in words) and "--out" not in words
         if is_ours and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process)
     return found
+
+
+def n_objectives(out: Path) -> int:
+    """Count the programs that evaluate a trial."""
+    words = [process.cmdline() for process in processes_of(out)]
+    return sum("bbopt_client.demo.digits" in each and "run" not in each for each in words)
 
 
 def wait_until_finished_trials(process: subprocess.Popen[str], n_trials: int) -> None:
@@ -71,46 +96,47 @@ def wait_until_finished_trials(process: subprocess.Popen[str], n_trials: int) ->
 
 def test_a_small_demo_reports_what_it_found(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    with demo(out, "--trials", "4", "--workers", "2", "--seed", "3") as process:
+    with demo(out, "--trials", "2", "--workers", "2", "--seed", "3") as process:
         text, _ = process.communicate(timeout=100)
     assert process.returncode == 0, text
-    assert re.search(r"feasible \d of 4 trials", text)
+    assert re.search(r"feasible \d of 2 trials", text)
     assert "random   search with the same budget" in text
     rows = table(out)
     assert [(row["study"], row["number"]) for row in rows] == [
-        (study, str(number)) for study in ("tuned", "random") for number in (1, 2, 3, 4)
+        (study, str(number)) for study in ("tuned", "random") for number in (1, 2)
     ]
     assert all(float(row["model_bytes"]) > 0 for row in rows)
-    assert (out / "history.html").read_text("utf-8").count("<circle") == 8
+    assert (out / "history.html").read_text("utf-8").count("<circle") == 4
     assert processes_of(out) == []
 
 
+def test_an_interrupted_demo_leaves_nothing_running(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    with demo(out, "--trials", "30", "--workers", "2") as process:
+        wait_until(lambda: n_objectives(out) == 2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    wait_until(lambda: processes_of(out) == [])
+
+
 @pytest.mark.parametrize(
-    "number",
-    [
-        signal.SIGINT,
-        signal.SIGTERM,
-        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
-    ],
+    "number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)]
 )
-def test_an_interrupted_demo_leaves_nothing_running(
+def test_a_demo_that_is_told_to_end_leaves_nothing_running(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     out = tmp_path / "demo"
-    with demo(out, "--trials", "30", "--workers", "2") as process:
+    with cheap_demo(out, "n_trials=90, n_workers=2") as process:
         wait_until_finished_trials(process, 1)
         assert processes_of(out)
         process.send_signal(number)
         assert process.wait(60) == 130
-    deadline = time.monotonic() + 10
-    while processes_of(out) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert processes_of(out) == []
+    wait_until(lambda: processes_of(out) == [])
 
 
 def test_a_killed_server_comes_back_and_its_workers_carry_on(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    with demo(out, "--trials", "20", "--workers", "2", "--no-random") as process:
+    with cheap_demo(out, "n_trials=20, n_workers=2") as process:
         wait_until_finished_trials(process, 3)
         (server,) = (p for p in processes_of(out) if "bbopt_server" in p.cmdline())
         before = acknowledged(out)
@@ -130,32 +156,12 @@ def test_a_killed_server_comes_back_and_its_workers_carry_on(tmp_path: Path) -> 
     assert mismatches == []
 
 
-CHEAP = """
-import sys
-from pathlib import Path
-from bbopt_client.demo.main import DemoOptions, run
-objective = (
-    "sh", "-c",
-    "sleep 0.4; echo accuracy=0.$BBOPT_TRIAL model_bytes=100",
-)
-sys.exit(run(DemoOptions(
-    n_trials=12, n_workers=3, out=Path(sys.argv[1]), with_random=False, has_chaos=True,
-    command=objective,
-)))
-"""
-
-
 def test_chaos_loses_nothing_and_proves_it(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    done = subprocess.run(  # noqa: S603 - the demo with a cheaper objective
-        [sys.executable, "-c", CHEAP, str(out)],
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert_nothing_was_lost(done.stdout, out, n_trials=12)
+    with cheap_demo(out, "n_trials=12, n_workers=3, has_chaos=True") as process:
+        text, _ = process.communicate(timeout=110)
+    assert process.returncode == 0, text
+    assert_nothing_was_lost(text, out, n_trials=12)
 
 
 @pytest.mark.slow
@@ -200,10 +206,7 @@ def test_an_interrupted_chaos_leaves_nothing_running(tmp_path: Path, moment: str
         assert processes_of(out)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
-    deadline = time.monotonic() + 10
-    while processes_of(out) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert processes_of(out) == []
+    wait_until(lambda: processes_of(out) == [])
 
 
 def test_chaos_needs_somebody_to_take_over(tmp_path: Path) -> None:

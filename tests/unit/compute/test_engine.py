@@ -90,21 +90,25 @@ def test_the_process_suggests_what_the_library_suggests(
         torch.set_num_threads(n_threads)
 
 
-@pytest.mark.parametrize("strategy", [GP, SobolSpec()])
-def test_a_study_whose_process_was_killed_goes_on_as_if_nothing_happened(
-    runner: asyncio.Runner, pool: ComputePool, strategy: StrategySpec
+def test_studies_whose_process_was_killed_go_on_as_if_nothing_happened(
+    runner: asyncio.Runner, pool: ComputePool
 ) -> None:
+    strategies = (GP, SobolSpec())
+
     async def scenario() -> None:
-        expected = await play(pool, f"undisturbed {strategy}", strategy)
-        study, answers = RecordedStudy(f"killed {strategy}", strategy), []
+        expected = [await play(pool, f"undisturbed {each}", each) for each in strategies]
+        studies = [RecordedStudy(f"killed {each}", each) for each in strategies]
+        answers: list[list[Suggestions]] = [[] for _ in studies]
         for i in range(N_ROUNDS):
             if i in (3, 7):
                 pid = pool.pids[0]
                 assert pid is not None
                 os.kill(pid, signal.SIGKILL)
-            answers.append(await run_round(pool, study, 1 + i % 2))
-        assert_equal(answers, expected)
-        assert study.reads.count(0) == 3
+            for study, found in zip(studies, answers, strict=True):
+                found.append(await run_round(pool, study, 1 + i % 2))
+        for found, wanted in zip(answers, expected, strict=True):
+            assert_equal(found, wanted)
+        assert [study.reads.count(0) for study in studies] == [3, 3]
 
     runner.run(scenario())
 

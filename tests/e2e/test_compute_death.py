@@ -84,14 +84,14 @@ def play(
     rounds: range,
     disturb: Callable[[int], None] = lambda _: None,
 ) -> list[trial_pb2.Trial]:
-    """Ask for one and two trials in turn, and tell them; ``disturb`` acts beside each ask."""
+    """Ask for one to three trials in turn, and tell them; ``disturb`` acts beside each ask."""
     trials: list[trial_pb2.Trial] = []
     with ThreadPoolExecutor(1) as beside:
         for i in rounds:
             disturbing = beside.submit(disturb, i)
-            asked = list(caller.ask(study, 1 + i % 2, timeout_s=90.0).trials)
+            asked = list(caller.ask(study, 1 + i % 3, timeout_s=90.0).trials)
             disturbing.result()
-            assert len(asked) == 1 + i % 2
+            assert len(asked) == 1 + i % 3
             for trial in asked:
                 caller.tell(study, trial, loss_at(trial.parameters))
             trials += asked
@@ -126,7 +126,8 @@ def stored_events(db: Path, study_id: str) -> list[Event | None]:
 def assert_replays(db: Path, study_id: str) -> None:
     events = stored_events(db, study_id)
     assert replay(SPEC.problem, SPEC.strategy, SPEC.seed, events) == []
-    assert replay(SPEC.problem, SPEC.strategy, SPEC.seed + 1, events) != []
+    # Of the first asks alone: those of a model take their time.
+    assert replay(SPEC.problem, SPEC.strategy, SPEC.seed + 1, events[:8]) != []
 
 
 def test_a_study_whose_compute_is_killed_gets_what_its_twin_gets(tmp_path: Path) -> None:
@@ -141,8 +142,8 @@ def test_a_study_whose_compute_is_killed_gets_what_its_twin_gets(tmp_path: Path)
             n_killed += kill_compute(server)
 
     with Caller(server.address) as caller:
-        calm = run_study(caller, "calm", 11, lambda _: None)
-        shaken = run_study(caller, "shaken", 11, kill)
+        calm = run_study(caller, "calm", 10, lambda _: None)
+        shaken = run_study(caller, "shaken", 10, kill)
     status, errors = server.end(signal.SIGTERM)
     assert status == 0, errors
     assert n_killed == 2
@@ -155,10 +156,10 @@ def test_a_study_whose_server_is_killed_gets_what_its_twin_gets(tmp_path: Path) 
     db = tmp_path / "studies.db"
     server = ServerProcess(str(db))
     with Caller(server.address) as caller:
-        calm = run_study(caller, "calm", 11, lambda _: None)
+        calm = run_study(caller, "calm", 10, lambda _: None)
         shaken = run_study(caller, "shaken", 5, lambda _: None)
     name = shaken[0].name.rpartition("/trials/")[0]
-    for rounds in (range(5, 8), range(8, 11)):
+    for rounds in (range(5, 8), range(8, 10)):
         server.end(signal.SIGKILL)
         server = ServerProcess(str(db))
         with Caller(server.address) as caller:

@@ -121,28 +121,6 @@ def test_a_short_deadline_gets_a_cheaper_point_instead_of_none(tmp_path: Path) -
     server.stop()
 
 
-def test_the_recorded_log_reproduces_every_suggestion_of_the_model(tmp_path: Path) -> None:
-    served = Served(str(tmp_path / "s.db"))
-    study = served.caller.create("s", quadratic(strategy="gp")).name
-    run(served.caller, study, 12)
-    served.kill_compute()
-    run(served.caller, study, 4)
-    served.close()
-    served = Served(served.db)
-    run(served.caller, study, 3)
-    batch = served.caller.ask(study, 3)
-    assert [each.provenance.generator for each in batch.trials] == ["gp"] * 3
-    served.close()
-
-    @asynchronous
-    async def scenario() -> None:
-        data, events = await read_log(served.db, "s")
-        spec = study_spec_from_message(study_pb2.StudySpec.FromString(data))
-        assert replay(spec.problem, spec.strategy, spec.seed, events) == []
-
-    scenario()
-
-
 @pytest.mark.slow
 def test_a_client_that_asks_for_fifty_gets_them_from_the_region_and_they_replay(
     tmp_path: Path,

@@ -47,9 +47,9 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def caller(tmp_path: Path) -> Iterator[Caller]:
-    server = ServerProcess(str(tmp_path / "s.db"))
+@pytest.fixture(scope="module")
+def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
+    server = ServerProcess(str(tmp_path_factory.mktemp("served") / "s.db"))
     try:
         with Caller(server.address) as caller:
             yield caller

@@ -38,8 +38,8 @@ def test_every_name_of_the_client_is_imported_without_the_engine() -> None:
 
 
 def test_the_client_is_imported_in_a_fraction_of_a_second() -> None:
-    # Time on a core, the least of a few: the machine may be busy, the import may not.
-    assert min(measure(_IMPORT)[0] for _ in range(5)) < _LIMIT_S
+    # Time on a core, of one of a few: the machine may be busy, the import may not.
+    assert any(measure(_IMPORT)[0] < _LIMIT_S for _ in range(5))
 
 
 def test_every_module_of_the_client_stays_light() -> None:

@@ -474,7 +474,7 @@ def test_a_result_that_was_there_when_the_order_came_is_kept(tmp_path: Path) -> 
 @pytest.mark.parametrize("order", ["timeout", "preemption"])
 def test_a_program_that_hangs_after_its_result_has_given_it(tmp_path: Path, order: str) -> None:
     script = "echo '{\"loss\": 5}' > $BBOPT_RESULT_FILE; touch $OUT/ready; sleep 60"
-    timeout_s = 3.0 if order == "timeout" else None
+    timeout_s = 1.5 if order == "timeout" else None
     trial = shell(tmp_path, script, Limits(timeout_s=timeout_s, grace_s=0.3))
 
     def act() -> None:

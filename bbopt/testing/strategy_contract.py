@@ -17,8 +17,9 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from bbopt.errors import PreconditionError, TrialFinishedError, UnsupportedError
-from bbopt.optimizer import Optimizer, Suggested, replay
+from bbopt.optimizer import Optimizer, Suggested
 from bbopt.problem import Fidelity, Goal, Metric, Noise, Problem
+from bbopt.replay import replay
 from bbopt.space import Bool, Categorical, Float, Int, Ordinal, Simplex, Space
 from bbopt.specs import find_unsupported
 from bbopt.strategies import capabilities_of

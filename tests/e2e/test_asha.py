@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from bbopt.optimizer import replay
 from bbopt.problem import Fidelity
+from bbopt.replay import replay
 from bbopt.rpc.log import event_from_message
 from bbopt.rpc.v1 import log_pb2
 from bbopt.space import Float

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from bbopt.errors import UnsupportedError
-from bbopt.optimizer import Optimizer, replay
+from bbopt.optimizer import Optimizer
 from bbopt.problem import Problem
+from bbopt.replay import replay
 from bbopt.rpc.log import event_from_message
 from bbopt.rpc.space import parameters_from_message
 from bbopt.rpc.study import study_spec_from_message, study_spec_to_message

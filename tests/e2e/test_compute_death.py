@@ -18,8 +18,8 @@ import torch
 
 from bbopt import Float, Metric, MetricKind, Problem, Space
 from bbopt.errors import UnavailableError
-from bbopt.optimizer import replay
 from bbopt.problem import Goal
+from bbopt.replay import replay
 from bbopt.rpc.log import event_from_message
 from bbopt.rpc.study import study_spec_to_message
 from bbopt.rpc.v1 import log_pb2, study_pb2, trial_pb2

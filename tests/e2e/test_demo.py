@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bbopt.optimizer import Mismatch, replay
+from bbopt.replay import Mismatch, replay
 from bbopt.rpc.log import event_from_message
 from bbopt.rpc.study import study_spec_from_message
 from bbopt.rpc.v1 import study_pb2

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bbopt.optimizer import Mismatch, replay
+from bbopt.replay import Mismatch, replay
 from bbopt.rpc.study import study_spec_from_message
 from bbopt.rpc.v1 import study_pb2, trial_pb2
 from bbopt.specs import StudySpec

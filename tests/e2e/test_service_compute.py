@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bbopt.optimizer import replay
+from bbopt.replay import replay
 from bbopt.rpc.log import event_from_message
 from bbopt.rpc.study import study_spec_from_message
 from bbopt.rpc.v1 import insight_service_pb2 as insight_pb2

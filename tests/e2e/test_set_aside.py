@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from bbopt.errors import DeadlineError, UnavailableError
-from bbopt.optimizer import replay
+from bbopt.replay import replay
 from bbopt.rpc.study import study_spec_from_message
 from bbopt.rpc.v1 import insight_service_pb2 as insight_pb2
 from bbopt.rpc.v1 import optimization_service_pb2 as pb

@@ -14,7 +14,7 @@ import pytest
 from google.protobuf.message import Message
 
 from bbopt.errors import BboptError, InvalidError
-from bbopt.optimizer import replay
+from bbopt.replay import replay
 from bbopt.rpc.study import study_spec_from_message
 from bbopt.rpc.v1 import optimization_service_pb2 as pb
 from bbopt.rpc.v1 import study_pb2, trial_pb2

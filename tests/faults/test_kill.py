@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bbopt.optimizer import replay
+from bbopt.replay import replay
 from bbopt.rpc.study import study_spec_from_message
 from bbopt.rpc.v1 import study_pb2
 from tests.e2e.served import Caller

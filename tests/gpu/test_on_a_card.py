@@ -16,8 +16,8 @@ from bbopt import Float, Metric, Optimizer, Problem, Space
 from bbopt.acquisition import IntegratedLogExpectedImprovement, LogExpectedImprovement
 from bbopt.gp import GPModel, MapObjective
 from bbopt.numerics import resolve_device, stream
-from bbopt.optimizer import replay
 from bbopt.problem import Goal
+from bbopt.replay import replay
 from bbopt.space import Codec
 from bbopt.specs import GPSpec
 from bbopt.strategies import gp_devices

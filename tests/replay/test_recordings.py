@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 import torch
 
-from bbopt.optimizer import Mismatch, Optimizer, Suggested, replay
+from bbopt.optimizer import Optimizer, Suggested
+from bbopt.replay import Mismatch, replay
 from bbopt.rpc.v1 import log_pb2
 from bbopt.space import Codec, Float
 from bbopt.specs import NAMES, StudySpec

@@ -3,8 +3,8 @@
 import pytest
 
 from bbopt import Optimizer
-from bbopt.optimizer import replay
 from bbopt.problems import KnownProblem, constrained_gramacy, mixed_conditional
+from bbopt.replay import replay
 from bbopt.rpc.log import event_from_message, event_to_message
 from bbopt.rpc.v1 import log_pb2
 from bbopt.specs import GPSpec

@@ -25,8 +25,9 @@ from bbopt import (
     Space,
 )
 from bbopt.numerics import devices
-from bbopt.optimizer import Suggested, replay
+from bbopt.optimizer import Suggested
 from bbopt.problem import Goal
+from bbopt.replay import replay
 from bbopt.space import Scale
 from bbopt.specs import AutoSpec, GPSpec, Quality, StrategySpec
 from bbopt.strategies import gp_devices, gp_surrogates, gp_timing

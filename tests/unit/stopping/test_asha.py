@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from bbopt.optimizer import Optimizer, replay
+from bbopt.optimizer import Optimizer
+from bbopt.replay import replay
 from bbopt.rpc.log import event_from_message, event_to_message
 from bbopt.rpc.v1 import log_pb2
 from bbopt.specs import AshaSpec, Promotion, RandomSpec

@@ -10,7 +10,7 @@ from bbopt import Categorical, Float, Int, Linear, Metric, Optimizer, Problem, S
 from bbopt.acquisition import IntegratedLogExpectedImprovement, LogExpectedImprovement
 from bbopt.gp import GPModel, GPSettings, WarpKind
 from bbopt.numerics import stream
-from bbopt.optimizer import replay
+from bbopt.replay import replay
 from bbopt.search import maximise_batch
 from bbopt.space import Codec, Parameter, ParamValue
 from bbopt.specs import GPSpec, Quality

@@ -26,8 +26,8 @@ from bbopt.gp import objective, posterior
 from bbopt.gp.objective import MapObjective
 from bbopt.gp.posterior import Posterior
 from bbopt.numerics import CholeskyFactor, linalg
-from bbopt.optimizer import replay
 from bbopt.problem import Goal
+from bbopt.replay import replay
 from bbopt.specs import GPSpec, Quality
 from bbopt.strategies import gp_search
 from bbopt.trial import Failed, Infeasible, Suggestion

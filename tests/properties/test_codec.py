@@ -24,8 +24,10 @@ def test_every_point_passes_the_check_and_survives_the_round_trip(
     assert space.check(point) == []
     codec = Codec(space)
     back = codec.decode(codec.encode(point))
-    assert back.keys() == point.keys()
-    for name, value in point.items():
+    # A real parent whose last bits were rounded away may have crossed the limit of a condition.
+    assert back.keys() == set(space.active_names({**point, **back}))
+    for name in back.keys() & point.keys():
+        value = point[name]
         parameter = space.parameter(name)
         if isinstance(parameter, Float) and parameter.step is None:
             size = max(abs(float(value)), parameter.high - parameter.low)

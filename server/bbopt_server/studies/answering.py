@@ -1,9 +1,15 @@
 """Answers asks: from the queue, from the model, by waiting, or with a cheaper point."""
 
-import asyncio
+import contextlib
 from typing import TypeAlias
 
-from bbopt.errors import DeadlineError, InternalError, NumericalError, UnavailableError
+from bbopt.errors import (
+    DeadlineError,
+    InternalError,
+    NotFoundError,
+    NumericalError,
+    UnavailableError,
+)
 from bbopt.rpc.log import suggestion_to_bytes
 from bbopt_server.compute import Compute, ComputeFailedError, ComputeUnavailableError
 from bbopt_server.compute.connection import NotInstalledError
@@ -68,7 +74,7 @@ class Answerer:
         if command.max_wait_s is not None:
             wait_until = min(give_up_at, now + command.max_wait_s)
         caller = CallerAsk(command, call)
-        outlook = await self._begin(caller)
+        outlook = await self._begin(caller, give_up_at)
         reach("ask.assessed")
         if isinstance(outlook, Answered):
             return outlook.response
@@ -85,8 +91,13 @@ class Answerer:
                     case MustWait():
                         outlook = await self._assess(caller)
 
-    async def _begin(self, caller: CallerAsk) -> asking.Outlook:
-        """Answer an ask whose points are ready in one transaction; assess any other."""
+    async def _begin(self, caller: CallerAsk, give_up_at: float) -> asking.Outlook | Provided:
+        """Answer an ask at once where its points are ready or will be in a moment; assess any
+        other.
+        """
+        if self._scheduler.is_quick(caller.ask.study):
+            with contextlib.suppress(NotFoundError):  # Another may have its name by now.
+                return await self._compute(caller, None, give_up_at)
         filled = self._ready.filled(caller.ask.study, caller.ask.count)
         if filled is None:
             return await self._assess(caller)
@@ -111,7 +122,7 @@ class Answerer:
         return await bell.wait(max(0.0, until - self._outside.monotonic()))
 
     async def _provide(
-        self, caller: CallerAsk, outlook: asking.Outlook, give_up_at: float
+        self, caller: CallerAsk, outlook: asking.Outlook | Provided, give_up_at: float
     ) -> Provided:
         """Answer an ask from the queue if that suffices, else with the help of compute."""
         if not isinstance(outlook, NeedsPoints):
@@ -122,9 +133,14 @@ class Answerer:
                 lambda tx, effects: asking.hand_out_queued(tx, caller, outside, effects),
                 is_long=caller.ask.count > FEW,
             )
+        return await self._compute(caller, outlook, give_up_at)
+
+    async def _compute(
+        self, caller: CallerAsk, needs: NeedsPoints | None, give_up_at: float
+    ) -> Provided:
+        """Answer an ask with what compute suggests, or with a cheaper point."""
         try:
-            async with asyncio.timeout(give_up_at - self._outside.monotonic()):
-                return await self._scheduler.points_for(caller, outlook, give_up_at=give_up_at)
+            return await self._scheduler.points_for(caller, needs, give_up_at=give_up_at)
         except TimeoutError:
             reason = "the model had no answer before the deadline"
         except NotInstalledError:

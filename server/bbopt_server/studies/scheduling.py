@@ -1,6 +1,7 @@
 """Brings the asks of a study that wait for points together into one job for compute.
 
 At most one job of a study runs at a time; the asks that come meanwhile share the next one.
+Where jobs are short, such an ask need not be assessed by itself: ``is_quick``.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, TypeVar
 
 from bbopt.errors import BboptError, InternalError, NotFoundError, UnavailableError
+from bbopt.rpc.names import StudyName
 from bbopt.specs import CAPABILITIES
 from bbopt_server.compute import Compute, Suggestions
 from bbopt_server.crash_points import reach
@@ -52,7 +54,8 @@ class _Waiting:
     """One ask that waits for points."""
 
     caller: CallerAsk
-    needs: NeedsPoints
+    needs: NeedsPoints | None
+    """As the ask was assessed; ``None``: it was not."""
     give_up_at: float
     """By the monotonic clock."""
     answer: "asyncio.Future[PointsOutcome]"
@@ -66,6 +69,7 @@ class _Waiting:
 class _Study:
     """The asks of one study, and the task that serves them while there are any."""
 
+    name: StudyName
     waiting: list[_Waiting] = field(default_factory=list)
     task: "asyncio.Task[None] | None" = None
 
@@ -88,26 +92,54 @@ class Scheduler:
         self._commit = commit
         self._ready = ready
         self._studies: dict[int, _Study] = {}
+        self._quick: dict[StudyName, _Study] = {}
+        """Those among them whose strategy learns nothing, so that their jobs are short."""
         self._is_stopped = False
 
+    def is_quick(self, name: StudyName) -> bool:
+        """Whether an ask that joins those of a study now has points within milliseconds: sooner
+        than it takes to find out by itself what it needs.
+        """
+        return name in self._quick
+
     async def points_for(
-        self, caller: CallerAsk, needs: NeedsPoints, *, give_up_at: float
+        self, caller: CallerAsk, needs: NeedsPoints | None, *, give_up_at: float
     ) -> PointsOutcome:
         """Wait for points and for the answer that they make possible.
 
+        Args:
+            caller: The ask.
+            needs: As it was assessed; ``None``: it was not, because its study ``is_quick``.
+            give_up_at: By the monotonic clock.
+
         Raises:
+            TimeoutError: There is no answer by then.
             UnavailableError: Compute cannot answer, or the server is about to stop.
             BboptError: The strategy refuses, or the study is gone.
         """
         if self._is_stopped:
             raise UnavailableError("the server is stopping", retry_after_s=2.0)
-        answer: asyncio.Future[PointsOutcome] = asyncio.get_running_loop().create_future()
-        study_key = needs.study.key
-        study = self._studies.setdefault(study_key, _Study())
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[PointsOutcome] = loop.create_future()
+        study = self._quick[caller.ask.study] if needs is None else self._study(needs.study)
         study.waiting.append(_Waiting(caller, needs, give_up_at, answer))
-        if study.task is None:
-            study.task = asyncio.create_task(self._serve(study_key, study))
-        return await answer
+        timer = loop.call_later(give_up_at - self._outside.monotonic(), _time_out, answer)
+        try:
+            return await answer
+        finally:
+            timer.cancel()
+
+    def _study(self, row: StudyRow) -> _Study:
+        """Return the asks of a study; from now on they are being served."""
+        study = self._studies.get(row.key)
+        if study is None:
+            study = _Study(StudyName(row.project, row.study_id))
+            self._studies[row.key] = study
+            strategy = self._outside.specs.spec_of(row).strategy
+            if not CAPABILITIES[type(strategy)].is_model_based:
+                self._quick[study.name] = study
+            study.task = asyncio.create_task(self._serve(row.key, study))
+        return study
 
     async def stop(self) -> None:
         """Refuse those who wait and everyone who comes later."""
@@ -137,6 +169,8 @@ class Scheduler:
             for each in [*batch, *study.waiting]:
                 _fail(each, self._why_over())
             self._studies.pop(study_key, None)
+            if self._quick.get(study.name) is study:
+                del self._quick[study.name]
 
     def _why_over(self) -> BboptError:
         if self._is_stopped:
@@ -148,13 +182,17 @@ class Scheduler:
             still = [each for each in batch if each.is_open]
             if not still:
                 return
+            assessed = [each.needs for each in still if each.needs is not None]
             # What the asks found out just now is good enough to begin with, unless they came
             # while the job before was computed: the strategy has moved on since.
-            latest = max((each.needs for each in still), key=lambda needs: needs.study.revision)
-            row, n_room = latest.study, latest.room.n_new
-            if round_ > 0 or not is_first:
-                row, n_room = await self._look_again(study_key)
-            n_new = min(sum(each.needs.n_new for each in still), MAX_COUNT, n_room)
+            if round_ == 0 and is_first and len(assessed) == len(still):
+                latest = max(assessed, key=lambda needs: needs.study.revision)
+                row, n_new = latest.study, sum(needs.n_new for needs in assessed)
+                n_new = min(n_new, latest.room.n_new)
+            else:
+                n_asked = sum(each.caller.ask.count for each in still)
+                row, n_new = await self._look_again(study_key, n_asked)
+            n_new = min(n_new, MAX_COUNT)
             suggestions = await self._suggest(row, n_new, still) if n_new > 0 else None
             reach("ask.suggested")
             is_last = round_ == MAX_ROUNDS - 1
@@ -166,15 +204,16 @@ class Scheduler:
                 return
         raise UnavailableError("points were committed by another way; ask again")
 
-    async def _look_again(self, study_key: int) -> tuple[StudyRow, int]:
-        """Read a study, and how many trials it has room for."""
+    async def _look_again(self, study_key: int, n_asked: int) -> tuple[StudyRow, int]:
+        """Read a study, and how many points asks for so many trials need now."""
 
         def work(tx: Transaction) -> tuple[StudyRow, int]:
             row = tx.study_by_key(study_key)
             if row is None:
                 raise NotFoundError("the study is gone")
-            room = room_of(tx, row, self._outside.specs.spec_of(row))
-            return row, room.n_new if row.state == "ACTIVE" else 0
+            if row.state != "ACTIVE":
+                return row, 0
+            return row, room_of(tx, row, self._outside.specs.spec_of(row)).n_fresh(n_asked)
 
         return await self._store.read(work)
 
@@ -232,7 +271,7 @@ def _next_batch(study: _Study) -> list[_Waiting]:
     batch: list[_Waiting] = []
     n_new = 0
     for each in waiting:
-        n_new += each.needs.n_new
+        n_new += each.caller.ask.count if each.needs is None else each.needs.n_new
         if batch and n_new > MAX_COUNT:
             break
         batch.append(each)
@@ -255,6 +294,11 @@ def _deliver(
             each.answer.set_result(SpaceExhausted(outcome.study))
         else:
             each.answer.set_result(outcome)
+
+
+def _time_out(answer: "asyncio.Future[PointsOutcome]") -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
 
 
 def _fail(waiting: _Waiting, error: BboptError) -> None:

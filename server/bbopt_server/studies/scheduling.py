@@ -6,7 +6,7 @@ Where jobs are short, such an ask need not be assessed by itself: ``is_quick``.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias, TypeVar
 
 from bbopt.errors import BboptError, InternalError, NotFoundError, UnavailableError
@@ -18,10 +18,10 @@ from bbopt_server.storage.store import FEW, Store, StudyRow, Transaction
 from bbopt_server.studies.asking import MAX_COUNT, NeedsPoints, Stale, commit_points
 from bbopt_server.studies.handing_out import Answered, CallerAsk, MustWait, Points
 from bbopt_server.studies.ledger import Effects
-from bbopt_server.studies.log_reading import study_log
+from bbopt_server.studies.log_reading import Tail, read_tail, study_log
 from bbopt_server.studies.outside import Outside
 from bbopt_server.studies.ready import ReadyQueue
-from bbopt_server.studies.room import room_of
+from bbopt_server.studies.room import Room, room_of
 
 T = TypeVar("T")
 
@@ -47,6 +47,7 @@ class SpaceExhausted:
 
 
 PointsOutcome: TypeAlias = Answered | MustWait | SpaceExhausted
+_Outcomes: TypeAlias = list[Answered | MustWait | BboptError]
 
 
 @dataclass(slots=True, eq=False)
@@ -63,6 +64,20 @@ class _Waiting:
     @property
     def is_open(self) -> bool:
         return not self.answer.done()
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A study as one look at it, or one commit, found it."""
+
+    study: StudyRow
+    room: Room
+    tail: Tail | None = None
+    """What compute has not folded, where that was read too."""
+
+    def n_fresh(self, n_asked: int) -> int:
+        """Count the points that asks for so many trials need."""
+        return self.room.n_fresh(n_asked) if self.study.state == "ACTIVE" else 0
 
 
 @dataclass(slots=True)
@@ -135,11 +150,14 @@ class Scheduler:
         if study is None:
             study = _Study(StudyName(row.project, row.study_id))
             self._studies[row.key] = study
-            strategy = self._outside.specs.spec_of(row).strategy
-            if not CAPABILITIES[type(strategy)].is_model_based:
+            if self._learns_nothing(row):
                 self._quick[study.name] = study
             study.task = asyncio.create_task(self._serve(row.key, study))
         return study
+
+    def _learns_nothing(self, row: StudyRow) -> bool:
+        strategy = self._outside.specs.spec_of(row).strategy
+        return not CAPABILITIES[type(strategy)].is_model_based
 
     async def stop(self) -> None:
         """Refuse those who wait and everyone who comes later."""
@@ -154,17 +172,17 @@ class Scheduler:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, study_key: int, study: _Study) -> None:
-        batch: list[_Waiting] = []
-        is_first = True
+        batch = study.waiting
+        seen = _newest(batch)
         try:
             with self._ready.asking(study_key):
                 while batch := _next_batch(study):
                     try:
-                        await self._run_job(study_key, batch, is_first=is_first)
+                        seen = await self._run_job(study_key, batch, seen)
                     except BboptError as error:
+                        seen = None
                         for each in batch:
                             _fail(each, error)
-                    is_first = False
         finally:
             for each in [*batch, *study.waiting]:
                 _fail(each, self._why_over())
@@ -177,54 +195,55 @@ class Scheduler:
             return UnavailableError("the server is stopping", retry_after_s=2.0)
         return InternalError("the scheduler broke; the server's log says how")
 
-    async def _run_job(self, study_key: int, batch: list[_Waiting], *, is_first: bool) -> None:
+    async def _run_job(
+        self, study_key: int, batch: list[_Waiting], seen: _Seen | None
+    ) -> _Seen | None:
+        """Compute points for some asks and answer these.
+
+        Args:
+            study_key: Of their study.
+            batch: The asks; those that leave meanwhile are taken out.
+            seen: The study where it has been looked at just now; ``None``: look at it.
+
+        Returns:
+            The same for the next job.
+        """
         for round_ in range(MAX_ROUNDS):
             still = [each for each in batch if each.is_open]
             if not still:
-                return
-            assessed = [each.needs for each in still if each.needs is not None]
-            # What the asks found out just now is good enough to begin with, unless they came
-            # while the job before was computed: the strategy has moved on since.
-            if round_ == 0 and is_first and len(assessed) == len(still):
-                latest = max(assessed, key=lambda needs: needs.study.revision)
-                row, n_new = latest.study, sum(needs.n_new for needs in assessed)
-                n_new = min(n_new, latest.room.n_new)
-            else:
-                n_asked = sum(each.caller.ask.count for each in still)
-                row, n_new = await self._look_again(study_key, n_asked)
-            n_new = min(n_new, MAX_COUNT)
-            suggestions = await self._suggest(row, n_new, still) if n_new > 0 else None
+                return None
+            if seen is None or round_ > 0:
+                seen = await self._look(study_key)
+            n_new = min(seen.n_fresh(sum(each.caller.ask.count for each in still)), MAX_COUNT)
+            suggestions = await self._suggest(seen, n_new, still) if n_new > 0 else None
             reach("ask.suggested")
             is_last = round_ == MAX_ROUNDS - 1
-            outcomes = await self._commit_round(row, suggestions, still, is_last=is_last)
+            outcomes, after = await self._commit_round(
+                seen.study, suggestions, still, is_last=is_last
+            )
             reach("ask.before_delivering")
             if not isinstance(outcomes, Stale):
                 is_exhausted = suggestions is not None and suggestions.space_exhausted
                 _deliver(still, outcomes, is_exhausted=is_exhausted)
-                return
+                return after
         raise UnavailableError("points were committed by another way; ask again")
 
-    async def _look_again(self, study_key: int, n_asked: int) -> tuple[StudyRow, int]:
-        """Read a study, and how many points asks for so many trials need now."""
+    async def _look(self, study_key: int) -> _Seen:
+        return await self._store.read(lambda tx: self._seen(tx, study_key))
 
-        def work(tx: Transaction) -> tuple[StudyRow, int]:
-            row = tx.study_by_key(study_key)
-            if row is None:
-                raise NotFoundError("the study is gone")
-            if row.state != "ACTIVE":
-                return row, 0
-            return row, room_of(tx, row, self._outside.specs.spec_of(row)).n_fresh(n_asked)
+    def _seen(self, tx: Transaction, study_key: int) -> _Seen:
+        row = tx.study_by_key(study_key)
+        if row is None:
+            raise NotFoundError("the study is gone")
+        return _Seen(row, room_of(tx, row, self._outside.specs.spec_of(row)))
 
-        return await self._store.read(work)
-
-    async def _suggest(
-        self, row: StudyRow, n_new: int, batch: Sequence[_Waiting]
-    ) -> Suggestions:
+    async def _suggest(self, seen: _Seen, n_new: int, batch: Sequence[_Waiting]) -> Suggestions:
+        row = seen.study
         n_asked = max(each.caller.ask.count for each in batch)
         if (ready := await self._ready.take(row, n_new, n_asked=n_asked)) is not None:
             return ready
         time_left_s = min(each.give_up_at for each in batch) - self._outside.monotonic()
-        log = study_log(self._store, row)
+        log = study_log(self._store, row, seen.tail)
         found = await self._compute.suggest(log, n_new, time_left_s=max(0.0, time_left_s))
         self._ready.learn(row.key, n_asked, took_s=found.elapsed_s)
         return found
@@ -236,33 +255,46 @@ class Scheduler:
         batch: list[_Waiting],
         *,
         is_last: bool,
-    ) -> "list[Answered | MustWait | BboptError] | Stale":
+    ) -> "tuple[_Outcomes | Stale, _Seen | None]":
+        """Make points trials and answer asks with them; see the study for the next job too,
+        where that need not see what happens until then.
+        """
         points = Points((), None, row.revision)
         if suggestions is not None:
             points = Points(suggestions.points, suggestions.state_bytes, suggestions.revision)
-        spec = self._outside.specs.spec_of(row)
         # Who left since the job began gets nothing; the others are answered in order.
         batch[:] = [each for each in batch if each.is_open]
         callers = [each.caller for each in batch]
-        may_be_stale = is_last or not CAPABILITIES[type(spec.strategy)].is_model_based
+        is_quick = self._learns_nothing(row)
 
-        def commit(
-            tx: Transaction, effects: Effects
-        ) -> list[Answered | MustWait | BboptError] | Stale:
-            return commit_points(
+        def commit(tx: Transaction, effects: Effects) -> tuple[_Outcomes | Stale, _Seen | None]:
+            outcomes = commit_points(
                 tx,
                 row.key,
                 points,
                 callers=callers,
-                may_be_stale=may_be_stale,
+                may_be_stale=is_last or is_quick,
                 outside=self._outside,
                 effects=effects,
             )
+            if not is_quick:
+                return outcomes, None
+            seen = self._seen(tx, row.key)
+            return outcomes, replace(seen, tail=read_tail(tx, row.key, points.revision))
 
         if not callers:
-            return []
+            return [], None
         n_trials = max(len(points.suggestions), sum(each.ask.count for each in callers))
         return await self._commit(commit, is_long=n_trials > FEW)
+
+
+def _newest(batch: Sequence[_Waiting]) -> _Seen | None:
+    """Return the study as it was seen last by asks that were all assessed just now."""
+    needs = [each.needs for each in batch if each.needs is not None]
+    if len(needs) < len(batch):
+        return None
+    newest = max(needs, key=lambda each: each.study.revision)
+    return _Seen(newest.study, newest.room)
 
 
 def _next_batch(study: _Study) -> list[_Waiting]:

@@ -5,7 +5,7 @@ at 0.5. ``snap`` makes any row canonical, and ``snap(x) == encode(decode(x))`` b
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import reduce
 from typing import TypeAlias, assert_never
 
@@ -84,7 +84,7 @@ class Codec:
         self._periodic = np.asarray([column.periodic for column in self.columns])
         self._decoders = [_decoder_of(parameter) for parameter in self.parameters]
         self._encoders = [_encoder_of(parameter) for parameter in self.parameters]
-        self._lowest = np.asarray([[_lowest_level(parameter) for parameter in self.parameters]])
+        self._lowest = [_lowest_level(parameter) for parameter in self.parameters]
         self._sampler: PolytopeSampler | None = None
 
     @property
@@ -107,37 +107,62 @@ class Codec:
             InvalidError: An active parameter is missing or a value cannot be read. Full
                 checks are ``Space.check``'s.
         """
+        row: FloatArray = self.encode_all([parameters])[0]
+        return row
+
+    def encode_all(self, points: Sequence[Mapping[str, ParamValue]]) -> FloatArray:
+        """Return the canonical rows ``(n, D)`` of points in user units, ``n`` at least 1.
+
+        Raises:
+            InvalidError: As for ``encode``, of the first point that cannot be read.
+        """
+        levels = np.empty((len(points), self.dim))
+        is_active = np.empty(levels.shape, dtype=np.bool_)
+        for i, point in enumerate(points):
+            active = self.space.active_names(point)
+            levels[i] = self._levels_at(point, active)
+            is_active[i] = [name in active for name in self.position]
+        return self.rows(levels, is_active)
+
+    def _levels_at(self, point: Mapping[str, ParamValue], active: Set[str]) -> list[float]:
         levels = self._lowest.copy()
-        active = self.space.active_names(parameters)
         violations = []
-        for j, parameter in enumerate(self.parameters):
-            if parameter.name not in active:
+        for j, name in enumerate(self.position):
+            if name not in active:
                 continue
             try:
-                levels[0, j] = self._encoders[j](parameters[parameter.name])
+                levels[j] = self._encoders[j](point[name])
             except (KeyError, TypeError, ValueError):
-                value = parameters.get(parameter.name, "nothing")
-                message = f"cannot be encoded, got {value!r}"
-                violations.append(Violation(f"parameters[{parameter.name}]", message))
-                levels[0, j] = 0.0
+                message = f"cannot be encoded, got {point.get(name, 'nothing')!r}"
+                violations.append(Violation(f"parameters[{name}]", message))
         if violations:
             raise InvalidError(violations)
-        mask = np.asarray([[parameter.name in active for parameter in self.parameters]])
-        row: FloatArray = self.rows(levels, mask)[0]
-        return row
+        return levels
 
     def decode(self, x: FloatArray) -> dict[str, ParamValue]:
         """Return the point in user units of one row ``(D,)``, inactive parameters left out."""
-        levels = self.levels(np.asarray(x, dtype=np.float64)[None, :])
-        active = self.active_levels(levels)[0]
+        return self.decode_all(np.asarray(x, dtype=np.float64)[None, :])[0]
+
+    def decode_all(self, X: FloatArray) -> list[dict[str, ParamValue]]:
+        """Return the points in user units of rows ``(n, D)``, as ``decode`` does."""
+        levels = self.levels(X)
+        is_active = self.active_levels(levels).tolist()
+        return [
+            self._point(row, active)
+            for row, active in zip(levels.tolist(), is_active, strict=True)
+        ]
+
+    def _point(
+        self, levels: Sequence[float], is_active: Sequence[bool]
+    ) -> dict[str, ParamValue]:
         values: dict[str, ParamValue] = {}
         for parameter in self.space.parameters:
             if isinstance(parameter, Fixed):
                 values[parameter.name] = parameter.value
                 continue
             j = self.position[parameter.name]
-            if active[j]:
-                values[parameter.name] = self._decoders[j](levels[0, j])
+            if is_active[j]:
+                values[parameter.name] = self._decoders[j](levels[j])
         return values
 
     def snap(self, X: FloatArray) -> FloatArray:
@@ -344,7 +369,7 @@ def _finite(value: ParamValue) -> float:
     return real
 
 
-def _decoder_of(parameter: Parameter) -> Callable[[np.float64], ParamValue]:
+def _decoder_of(parameter: Parameter) -> Callable[[float], ParamValue]:
     """Return the map from a parameter's levels to its values."""
     grid = grid_of(parameter)
     if isinstance(parameter, Int):

@@ -108,7 +108,5 @@ def suggestions(
     context: StrategyContext, rows: Array | Sequence[Array], generator: str, *, reason: str = ""
 ) -> list[Suggestion]:
     """Turn canonical rows into suggestions in user units."""
-    return [
-        Suggestion(context.codec.decode(np.asarray(row)), Provenance(generator, reason=reason))
-        for row in rows
-    ]
+    points = context.codec.decode_all(np.asarray(rows).reshape(len(rows), context.codec.dim))
+    return [Suggestion(point, Provenance(generator, reason=reason)) for point in points]

@@ -6,7 +6,7 @@ and every bound of a constraint is a column that is feasible where it is ``<= 0`
 
 import enum
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar, assert_never
 
@@ -207,12 +207,11 @@ class Columns:
         """
         match event:
             case Asked(trials=trials, state=state):
-                for trial in trials:
-                    self._open(trial)
+                self._open(trials)
                 if state is not None:
                     self._suggested += [trial.number for trial in trials]
             case Enqueued(trial=trial):
-                self._open(trial)
+                self._open([trial])
             case Told(number=number, outcome=outcome) | Amended(number=number, outcome=outcome):
                 self._settle(number, outcome)
             case Leased() | Requeued() | Reported() | StopRequested():
@@ -220,13 +219,17 @@ class Columns:
             case _:
                 assert_never(event)
 
-    def _open(self, trial: NewTrial) -> None:
+    def _open(self, trials: Sequence[NewTrial]) -> None:
+        if not trials:
+            return
         try:
-            x = self.codec.encode(trial.parameters)
+            rows = self.codec.encode_all([trial.parameters for trial in trials])
         except InvalidError as error:
-            raise DataLossError(f"trial {trial.number}: {error}") from error
-        self._x_of[trial.number] = x
-        self._pending[trial.number] = None
+            numbers = " or ".join(f"trial {trial.number}" for trial in trials)
+            raise DataLossError(f"{numbers}: {error}") from error
+        for trial, x in zip(trials, rows, strict=True):
+            self._x_of[trial.number] = x.copy()
+            self._pending[trial.number] = None
 
     def _settle(self, number: int, outcome: Outcome) -> None:
         row = self._row_of.get(number)

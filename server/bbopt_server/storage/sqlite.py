@@ -171,8 +171,8 @@ class SqliteStore:
         """Take the connection back to the loop."""
         self._is_away = False
         self._end(batch)
-        if self._reads or self._writes:
-            self._take_turn()
+        if self._reads or self._writes:  # After those who were told have gone on.
+            self._call_turn(asyncio.get_running_loop())
 
     def _end(self, batch: Batch) -> None:
         """Tell the callers of a batch how it went; what is left over goes first next time."""

@@ -472,6 +472,79 @@ async def test_a_study_deleted_while_asked_is_not_found() -> None:
 
 
 @asynchronous
+async def test_the_next_job_is_sent_all_that_the_log_has_since_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service = Service()
+    await service.create(quadratic(strategy="sobol"))
+    suggest, logs = service.compute.suggest, []
+
+    async def note(study: StudyLog, count: int, *, time_left_s: float | None) -> Suggestions:
+        logs.append(study)
+        return await suggest(study, count, time_left_s=time_left_s)
+
+    monkeypatch.setattr(service.compute, "suggest", note)
+    (trial,) = (await service.ask()).trials
+    service.compute.gate = asyncio.Event()
+    asks = [asyncio.create_task(service.ask())]
+    while len(service.compute.jobs) < 2:
+        await asyncio.sleep(0)
+    asks.append(asyncio.create_task(service.ask()))
+    await service.tell(trial, completed())
+    service.compute.gate.set()
+    await asyncio.gather(*asks)
+    log = [each.payload for each in await service.store.read(lambda tx: tx.events(1))]
+    assert await service.events() == ["study_changed", "asked", "told", "asked", "asked"]
+    last = logs[-1]
+    assert last.revision == 4
+    # Where compute has folded what the job before sent it, and where it has lost everything.
+    assert list(await last.events(2)) == log[2:4]
+    assert list(await last.events(3)) == log[3:4]
+    assert list(await last.events(0)) == log
+
+
+@asynchronous
+async def test_an_ask_hears_nothing_of_a_study_that_had_its_name_before() -> None:
+    service = Service()
+    await service.create(quadratic(strategy="sobol"))
+    service.compute.gate = asyncio.Event()
+    of_the_old = asyncio.create_task(service.ask())
+    while not service.compute.jobs:
+        await asyncio.sleep(0)
+    await service.call("DeleteStudy", pb.DeleteStudyRequest(name=STUDY, request_id=new_id()))
+    await service.create(quadratic(strategy="sobol"))
+    of_the_new = asyncio.create_task(service.ask())
+    await asyncio.sleep(0.01)
+    service.compute.gate.set()
+    with refused(NotFoundError):
+        await of_the_old
+    assert [trial.number for trial in (await of_the_new).trials] == [1]
+    assert (await service.study()).stats.active == 1
+
+
+@asynchronous
+async def test_a_repetition_among_other_asks_gets_its_answer_and_takes_no_point() -> None:
+    service = Service()
+    await service.create(quadratic(strategy="sobol"))
+    answer = await service.ask(request_id="the-same-one")
+    service.compute.gate = asyncio.Event()
+    other = asyncio.create_task(service.ask())
+    while len(service.compute.jobs) < 2:
+        await asyncio.sleep(0)
+    again = asyncio.create_task(service.ask(request_id="the-same-one"))
+    reused = asyncio.create_task(service.ask(2, request_id="the-same-one"))
+    last = asyncio.create_task(service.ask())
+    await asyncio.sleep(0.01)
+    service.compute.gate.set()
+    assert await again == answer
+    with refused(RequestIdReusedError):
+        await reused
+    numbers = [each.trials[0].number for each in (await other, await last, await service.ask())]
+    assert numbers == [2, 3, 4]
+    assert (await service.study()).stats.active == 4
+
+
+@asynchronous
 async def test_a_repetition_that_overtakes_its_call_shares_the_answer() -> None:
     service = Service()
     await service.create()

@@ -25,6 +25,10 @@ from bbopt_server.studies.room import Room, room_of
 
 T = TypeVar("T")
 
+QUICK_S = 0.05
+"""A job that has taken longer waits for something. Asks that come then look at the study, where
+trials may wait for them.
+"""
 MAX_ROUNDS = 2
 """A job is computed again if results came in meanwhile. The last round is taken as it is:
 its ``data_revision`` says what it has seen.
@@ -50,6 +54,20 @@ PointsOutcome: TypeAlias = Answered | MustWait | SpaceExhausted
 _Outcomes: TypeAlias = list[Answered | MustWait | BboptError]
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A study as one look at it, or one commit, found it."""
+
+    study: StudyRow
+    room: Room
+    tail: Tail | None = None
+    """What compute has not folded, where that was read too."""
+
+    def n_fresh(self, n_asked: int) -> int:
+        """Count the points that asks for so many trials need."""
+        return self.room.n_fresh(n_asked) if self.study.state == "ACTIVE" else 0
+
+
 @dataclass(slots=True, eq=False)
 class _Waiting:
     """One ask that waits for points."""
@@ -65,19 +83,9 @@ class _Waiting:
     def is_open(self) -> bool:
         return not self.answer.done()
 
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A study as one look at it, or one commit, found it."""
-
-    study: StudyRow
-    room: Room
-    tail: Tail | None = None
-    """What compute has not folded, where that was read too."""
-
-    def n_fresh(self, n_asked: int) -> int:
-        """Count the points that asks for so many trials need."""
-        return self.room.n_fresh(n_asked) if self.study.state == "ACTIVE" else 0
+    def has_seen_more(self, seen: _Seen) -> bool:
+        """Whether the ask was assessed after something else had been seen."""
+        return self.needs is not None and self.needs.study.revision > seen.study.revision
 
 
 @dataclass(slots=True)
@@ -85,6 +93,8 @@ class _Study:
     """The asks of one study, and the task that serves them while there are any."""
 
     name: StudyName
+    began_at: float
+    """When its job began, by the monotonic clock."""
     waiting: list[_Waiting] = field(default_factory=list)
     task: "asyncio.Task[None] | None" = None
 
@@ -108,14 +118,15 @@ class Scheduler:
         self._ready = ready
         self._studies: dict[int, _Study] = {}
         self._quick: dict[StudyName, _Study] = {}
-        """Those among them whose strategy learns nothing, so that their jobs are short."""
+        """Those among them whose strategy has no model, so that their jobs are short."""
         self._is_stopped = False
 
     def is_quick(self, name: StudyName) -> bool:
         """Whether an ask that joins those of a study now has points within milliseconds: sooner
         than it takes to find out by itself what it needs.
         """
-        return name in self._quick
+        study = self._quick.get(name)
+        return study is not None and self._outside.monotonic() - study.began_at <= QUICK_S
 
     async def points_for(
         self, caller: CallerAsk, needs: NeedsPoints | None, *, give_up_at: float
@@ -148,14 +159,14 @@ class Scheduler:
         """Return the asks of a study; from now on they are being served."""
         study = self._studies.get(row.key)
         if study is None:
-            study = _Study(StudyName(row.project, row.study_id))
+            study = _Study(StudyName(row.project, row.study_id), self._outside.monotonic())
             self._studies[row.key] = study
-            if self._learns_nothing(row):
+            if self._has_no_model(row):
                 self._quick[study.name] = study
             study.task = asyncio.create_task(self._serve(row.key, study))
         return study
 
-    def _learns_nothing(self, row: StudyRow) -> bool:
+    def _has_no_model(self, row: StudyRow) -> bool:
         strategy = self._outside.specs.spec_of(row).strategy
         return not CAPABILITIES[type(strategy)].is_model_based
 
@@ -177,6 +188,7 @@ class Scheduler:
         try:
             with self._ready.asking(study_key):
                 while batch := _next_batch(study):
+                    study.began_at = self._outside.monotonic()
                     try:
                         seen = await self._run_job(study_key, batch, seen)
                     except BboptError as error:
@@ -212,7 +224,7 @@ class Scheduler:
             still = [each for each in batch if each.is_open]
             if not still:
                 return None
-            if seen is None or round_ > 0:
+            if seen is None or round_ > 0 or any(each.has_seen_more(seen) for each in still):
                 seen = await self._look(study_key)
             n_new = min(seen.n_fresh(sum(each.caller.ask.count for each in still)), MAX_COUNT)
             suggestions = await self._suggest(seen, n_new, still) if n_new > 0 else None
@@ -265,7 +277,7 @@ class Scheduler:
         # Who left since the job began gets nothing; the others are answered in order.
         batch[:] = [each for each in batch if each.is_open]
         callers = [each.caller for each in batch]
-        is_quick = self._learns_nothing(row)
+        is_quick = self._has_no_model(row)
 
         def commit(tx: Transaction, effects: Effects) -> tuple[_Outcomes | Stale, _Seen | None]:
             outcomes = commit_points(

@@ -504,6 +504,21 @@ async def test_the_next_job_is_sent_all_that_the_log_has_since_the_one_before(
 
 
 @asynchronous
+async def test_an_ask_need_not_wait_for_a_job_that_takes_long_where_a_trial_waits() -> None:
+    service = Service()
+    await service.create(quadratic(strategy="sobol"))
+    service.compute.gate = asyncio.Event()
+    slow = asyncio.create_task(service.ask())
+    while not service.compute.jobs:
+        await asyncio.sleep(0)
+    await enqueue(service, 0.5)
+    service.clock.now += 1.0
+    assert [trial.number for trial in (await service.ask()).trials] == [1]
+    service.compute.gate.set()
+    assert [trial.number for trial in (await slow).trials] == [2]
+
+
+@asynchronous
 async def test_an_ask_hears_nothing_of_a_study_that_had_its_name_before() -> None:
     service = Service()
     await service.create(quadratic(strategy="sobol"))

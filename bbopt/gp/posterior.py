@@ -253,8 +253,11 @@ class Posterior:
 
         The median: what is known may differ from one observation to another.
         """
-        own = self.members.noise + self._jitter
-        return own + self._known_noise.median() if self.n else own
+        return self.members.noise + self._jitter + self._usual_known_noise()
+
+    def _usual_known_noise(self) -> Tensor:
+        known = self._known_noise
+        return known.median() if self.n else known.new_zeros(())
 
     @property
     def inverse_factor(self) -> Tensor:
@@ -400,7 +403,7 @@ class Posterior:
         other._z[:, : self.n] = self.scaled_rows
         other._norms[:, : self.n] = self._norms[:, : self.n]
         other._inverse[:, : self.n, : self.n] = self.inverse_factor
-        usual = float(self._known_noise.median()) if self.n else 0.0
+        usual = float(self._usual_known_noise())
         for row in features:
             other.append(row, usual)
         return other

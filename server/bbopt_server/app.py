@@ -17,6 +17,7 @@ import bbopt
 from bbopt_server.compute import Compute, ComputePool
 from bbopt_server.compute.pool import LARGE_FROM
 from bbopt_server.lockfile import announced
+from bbopt_server.loop import new_loop
 from bbopt_server.rpc.methods import Methods
 from bbopt_server.rpc.server import SUGGEST_HEALTH, TELL_HEALTH, Address, RpcServer
 from bbopt_server.settings import Settings
@@ -167,5 +168,6 @@ def _say_ready(settings: Settings, address: Address) -> None:
 def run(settings: Settings) -> int:
     """Serve; return the exit status of the process."""
     configure_logs(settings.log_level)
-    asyncio.run(serve(settings))
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(serve(settings))
     return 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bbopt.rpc.log import strategy_state_from_bytes, suggestion_from_bytes
-from bbopt.rpc.v1 import insight_service_pb2, study_pb2
+from bbopt.rpc.v1 import insight_service_pb2
 from bbopt.trial import StrategyState, Suggestion
 
 MEMORY_MIB = 1024
@@ -23,7 +23,10 @@ class StudyLog:
     """How compute gets at the truth about a study."""
 
     uid: str
-    spec: study_pb2.StudySpec
+    spec: bytes
+    """Its definition, a serialised ``StudySpec``."""
+    has_model: bool
+    """Whether its strategy fits one, which takes long once the log is."""
     revision: int
     """Last event that the caller knows of; an answer has folded at least this much."""
     events: Callable[[int], Awaitable[Sequence[bytes]]]

@@ -99,8 +99,8 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """Whether the process still lives and speaks."""
-        return not self._reading.done() and self._process.poll() is None
+        """Whether the process still speaks: the end of one ends its socket."""
+        return not self._reading.done()
 
     def when_lost(self, notify: Callable[[], None]) -> None:
         """Have ``notify`` called once the process is gone."""
@@ -148,14 +148,15 @@ class Connection:
     async def _next(self, limit_s: float) -> compute_pb2.ComputeReply:
         if self._reading.done():
             raise ProcessLostError(self._lost)
-        self._answer = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._answer = answer = loop.create_future()
+        timer = loop.call_later(limit_s, _time_out, answer, limit_s)
         try:
-            async with asyncio.timeout(limit_s):
-                return await self._answer
-        except TimeoutError as error:
-            raise ProcessLostError(f"gave no answer in {limit_s:.0f} s") from error
+            reply: compute_pb2.ComputeReply = await answer
         finally:
+            timer.cancel()
             self._answer = None
+        return reply
 
     async def _read(self) -> None:
         """Hand answers over until there are no more; notice a death even when idle."""
@@ -172,6 +173,11 @@ class Connection:
         finally:
             if self._answer is not None and not self._answer.done():
                 self._answer.set_exception(ProcessLostError(self._lost))
+
+
+def _time_out(answer: "asyncio.Future[compute_pb2.ComputeReply]", limit_s: float) -> None:
+    if not answer.done():
+        answer.set_exception(ProcessLostError(f"gave no answer in {limit_s:.0f} s"))
 
 
 def _spawn(command: Sequence[str], fd: int) -> subprocess.Popen[bytes]:

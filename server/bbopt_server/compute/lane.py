@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from bbopt.errors import ExhaustedError
-from bbopt.rpc.v1 import compute_pb2, study_pb2
+from bbopt.rpc.v1 import compute_pb2
 from bbopt_server.compute.compute import StudyLog
 from bbopt_server.compute.connection import Connection, NotInstalledError, ProcessLostError
 from bbopt_server.compute.errors import ComputeFailedError, ComputeUnavailableError
@@ -208,7 +208,7 @@ class Lane:
         """Have the process drop a study when it gets to it; no answer is waited for."""
         is_coming = self._waiting.n_of(uid) > 0 or uid == self._current
         if is_coming or uid in self._folded:
-            study = StudyLog(uid, study_pb2.StudySpec(), 0, _no_events)
+            study = StudyLog(uid, b"", False, 0, _no_events)
             task = compute_pb2.ComputeRequest(forget=compute_pb2.ComputeRequest.Forget())
             with contextlib.suppress(ExhaustedError, ComputeUnavailableError):
                 self._enqueue(study, task, None)
@@ -344,7 +344,7 @@ class Lane:
         request.study_uid = job.study.uid
         request.since_revision = since
         if since == 0:
-            request.spec.CopyFrom(job.study.spec)
+            request.spec.MergeFromString(job.study.spec)
         if request.HasField("suggest") and time_left_s is not None:
             request.suggest.time_left_s = time_left_s
         return request

@@ -32,7 +32,6 @@ LARGE_FROM = 600
 """Events, of which an evaluated trial makes two: with 300 results, a fit takes a tenth of a
 second and the first one half a second; with 1,000, half a second and three.
 """
-_WITHOUT_MODEL = frozenset({"random", "sobol", "cma_es"})
 
 
 class ComputePool:
@@ -201,7 +200,7 @@ class ComputePool:
 
     def _is_large(self, study: StudyLog) -> bool:
         is_long = self._large_from is not None and study.revision >= self._large_from
-        return is_long and study.spec.strategy.WhichOneof("kind") not in _WITHOUT_MODEL
+        return is_long and study.has_model
 
     def _lane(self, uid: str) -> Lane:
         """Choose the process of a study: always the same, also after a restart."""

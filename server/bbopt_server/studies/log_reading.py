@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bbopt.rpc.v1 import study_pb2
+from bbopt.specs import CAPABILITIES, StudySpec
 from bbopt_server.compute import StudyLog
 from bbopt_server.storage.store import FEW, Store, StudyRow, Transaction
 
@@ -25,7 +25,9 @@ def read_tail(tx: Transaction, study_key: int, after: int) -> Tail | None:
     return Tail(after, tuple(row.payload for row in rows)) if len(rows) < _PAGE else None
 
 
-def study_log(store: Store, row: StudyRow, tail: Tail | None = None) -> StudyLog:
+def study_log(
+    store: Store, row: StudyRow, spec: StudySpec, *, tail: Tail | None = None
+) -> StudyLog:
     """Show compute the way to a study's log; where ``tail`` has what it wants, that is all."""
 
     async def events(after: int) -> Sequence[bytes]:
@@ -44,4 +46,9 @@ def study_log(store: Store, row: StudyRow, tail: Tail | None = None) -> StudyLog
             if len(rows) < _PAGE:
                 return payloads
 
-    return StudyLog(row.uid, study_pb2.StudySpec.FromString(row.spec), row.revision, events)
+    return StudyLog(row.uid, row.spec, has_model(spec), row.revision, events)
+
+
+def has_model(spec: StudySpec) -> bool:
+    """Whether the strategy of a study fits a model; without one its jobs are short."""
+    return CAPABILITIES[type(spec.strategy)].is_model_based

@@ -271,7 +271,7 @@ class ReadyQueue:
         if n_new == 0 or self.compute.set_aside_s(row.uid) > 0.0:
             return None
         ahead.wanted = (row.revision, n_new)
-        log = study_log(self.store, row)
+        log = study_log(self.store, row, self.outside.specs.spec_of(row))
 
         async def events(after: int) -> Sequence[bytes]:
             # Compute reads the log, where it ends with a new result, when a job's turn comes.

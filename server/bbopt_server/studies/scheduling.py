@@ -11,14 +11,13 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from bbopt.errors import BboptError, InternalError, NotFoundError, UnavailableError
 from bbopt.rpc.names import StudyName
-from bbopt.specs import CAPABILITIES
 from bbopt_server.compute import Compute, Suggestions
 from bbopt_server.crash_points import reach
 from bbopt_server.storage.store import FEW, Store, StudyRow, Transaction
 from bbopt_server.studies.asking import MAX_COUNT, NeedsPoints, Stale, commit_points
 from bbopt_server.studies.handing_out import Answered, CallerAsk, MustWait, Points
 from bbopt_server.studies.ledger import Effects
-from bbopt_server.studies.log_reading import Tail, read_tail, study_log
+from bbopt_server.studies.log_reading import Tail, has_model, read_tail, study_log
 from bbopt_server.studies.outside import Outside
 from bbopt_server.studies.ready import ReadyQueue
 from bbopt_server.studies.room import Room, room_of
@@ -161,14 +160,10 @@ class Scheduler:
         if study is None:
             study = _Study(StudyName(row.project, row.study_id), self._outside.monotonic())
             self._studies[row.key] = study
-            if self._has_no_model(row):
+            if not has_model(self._outside.specs.spec_of(row)):
                 self._quick[study.name] = study
             study.task = asyncio.create_task(self._serve(row.key, study))
         return study
-
-    def _has_no_model(self, row: StudyRow) -> bool:
-        strategy = self._outside.specs.spec_of(row).strategy
-        return not CAPABILITIES[type(strategy)].is_model_based
 
     async def stop(self) -> None:
         """Refuse those who wait and everyone who comes later."""
@@ -255,7 +250,8 @@ class Scheduler:
         if (ready := await self._ready.take(row, n_new, n_asked=n_asked)) is not None:
             return ready
         time_left_s = min(each.give_up_at for each in batch) - self._outside.monotonic()
-        log = study_log(self._store, row, seen.tail)
+        spec = self._outside.specs.spec_of(row)
+        log = study_log(self._store, row, spec, tail=seen.tail)
         found = await self._compute.suggest(log, n_new, time_left_s=max(0.0, time_left_s))
         self._ready.learn(row.key, n_asked, took_s=found.elapsed_s)
         return found
@@ -277,7 +273,7 @@ class Scheduler:
         # Who left since the job began gets nothing; the others are answered in order.
         batch[:] = [each for each in batch if each.is_open]
         callers = [each.caller for each in batch]
-        is_quick = self._has_no_model(row)
+        is_quick = not has_model(self._outside.specs.spec_of(row))
 
         def commit(tx: Transaction, effects: Effects) -> tuple[_Outcomes | Stale, _Seen | None]:
             outcomes = commit_points(

@@ -25,7 +25,7 @@ from bbopt.rpc.names import StudyName
 from bbopt.rpc.space import point_from_message
 from bbopt.rpc.v1 import insight_service_pb2
 from bbopt.rpc.violations import Violations
-from bbopt_server.compute import Compute
+from bbopt_server.compute import Compute, StudyLog
 from bbopt_server.storage.store import FEW, Store, StudyRow, Transaction, TrialRow
 from bbopt_server.studies import (
     creating,
@@ -396,7 +396,7 @@ class Studies:
         why_measured = "the best feasible trial as measured"
         if uses_model:
             try:
-                recommended = await self._compute.recommend(study_log(self._store, study))
+                recommended = await self._compute.recommend(self._log(study))
             except _NO_ADVICE as error:
                 why_measured = f"{why_measured}, because the model cannot say: {error}"
             else:
@@ -424,7 +424,10 @@ class Studies:
             with violations.within(f"points[{position}]"):
                 point_from_message(point.parameters, space)
         violations.check()
-        return await self._compute.predict(study_log(self._store, study), points)
+        return await self._compute.predict(self._log(study), points)
+
+    def _log(self, study: StudyRow) -> StudyLog:
+        return study_log(self._store, study, self._outside.specs.spec_of(study))
 
 
 _NO_ADVICE = (RetryableError, NumericalError, UnsupportedError, PreconditionError)

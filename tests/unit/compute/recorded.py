@@ -20,6 +20,7 @@ from bbopt.trial import (
     Value,
 )
 from bbopt_server.compute import Compute, StudyLog, Suggestions
+from bbopt_server.studies.log_reading import has_model
 
 PROBLEM = Problem(
     Space((Float("x", 0.0, 1.0), Float("y", -5.0, 5.0))),
@@ -36,6 +37,7 @@ class RecordedStudy:
         spec = StudySpec(PROBLEM, strategy or SobolSpec(), seed)
         self.uid = uid
         self.spec: study_pb2.StudySpec = study_spec_to_message(spec)
+        self.has_model = has_model(spec)
         created = log_pb2.LogEvent(study_changed=log_pb2.LogEvent.StudyChanged())
         self.events: list[bytes] = [created.SerializeToString()]
         self.reads: list[int] = []
@@ -46,7 +48,8 @@ class RecordedStudy:
         return len(self.events)
 
     def log(self) -> StudyLog:
-        return StudyLog(self.uid, self.spec, self.revision, self.read)
+        spec = self.spec.SerializeToString()
+        return StudyLog(self.uid, spec, self.has_model, self.revision, self.read)
 
     async def read(self, since: int) -> Sequence[bytes]:
         self.reads.append(since)

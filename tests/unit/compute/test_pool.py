@@ -4,6 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ from bbopt_server.compute import (
     ComputePool,
     ComputeUnavailableError,
     Limits,
-    StudyLog,
     Suggestions,
 )
 from tests.unit.compute.recorded import RecordedStudy, run_round
@@ -251,7 +251,7 @@ def test_an_error_of_the_store_reaches_the_caller(tmp_path: Path) -> None:
         async def broken(_: int) -> list[bytes]:
             raise UnavailableError("disk full")
 
-        log = StudyLog("study", study.spec, 1, broken)
+        log = replace(study.log(), events=broken)
         with pytest.raises(UnavailableError, match="disk full"):
             await pool.suggest(log, 1, time_left_s=None)
         assert (await run_round(pool, study)).suggestions

@@ -18,7 +18,6 @@ from google.protobuf.message_factory import GetMessageClass
 
 from bbopt.errors import BboptError, InvalidError
 from bbopt.rpc.log import strategy_state_to_bytes, suggestion_to_bytes
-from bbopt.rpc.study import study_spec_from_message
 from bbopt.rpc.v1 import insight_service_pb2 as insight_pb2
 from bbopt.rpc.v1 import optimization_service_pb2 as pb
 from bbopt.rpc.v1 import study_pb2, trial_pb2
@@ -29,6 +28,7 @@ from bbopt_server.rpc.methods import INSIGHT, OPTIMIZATION, Methods, Rpc, Unary
 from bbopt_server.storage import MemoryStore, Store
 from bbopt_server.studies import Studies
 from bbopt_server.studies.outside import Outside
+from bbopt_server.studies.records import spec_from_bytes
 
 P = ParamSpec("P")
 
@@ -104,7 +104,7 @@ class FakeCompute:
             raise self.error
         count = min(count, self.n_left)
         self.n_left -= count
-        codec = Codec(study_spec_from_message(study.spec).problem.space)
+        codec = Codec(spec_from_bytes(study.spec).problem.space)
         rows = codec.sample(np.random.default_rng(len(self.jobs)), max(1, count))[:count]
         return Suggestions(
             tuple(

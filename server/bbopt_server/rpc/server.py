@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from bbopt.errors import InvalidError, UnavailableError
 from bbopt_server.rpc.handlers import Traffic, generic_handlers
@@ -79,6 +79,18 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+class _Unregistered:
+    """A server to generated code, which finds its methods by name only: with every call gRPC
+    would begin anew to wait for each method of its registry.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, *_: object) -> None:
+        """Leave the registry empty."""
+
+
 class RpcServer:
     """One gRPC server over a table of methods."""
 
@@ -89,10 +101,13 @@ class RpcServer:
         )
         self._server.add_generic_rpc_handlers(tuple(generic_handlers(table, self.traffic)))
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        unregistered = _Unregistered(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, unregistered)
         names = (*table, health.SERVICE_NAME, reflection.SERVICE_NAME)
         # Only on loopback addresses, which are the only ones there are.
-        reflection.enable_server_reflection(names, self._server)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            reflection.aio.ReflectionServicer(names), unregistered
+        )
 
     async def start(self, address: Address) -> Address:
         """Begin to listen; return the address with the port that it got.

@@ -3,11 +3,24 @@
 import secrets
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from bbopt_server.studies.records import SpecCache
 from bbopt_server.studies.stopping import RungCache
+
+_TOKEN_BYTES, _TOKEN_LENGTH = 12, 16
+_TOKENS_AT_ONCE = 256
+
+
+def _tokens() -> Iterator[str]:
+    """Draw texts that nobody can guess, many at once: the system's randomness is a call of the
+    kernel.
+    """
+    while True:
+        drawn = secrets.token_urlsafe(_TOKEN_BYTES * _TOKENS_AT_ONCE)
+        for start in range(0, len(drawn), _TOKEN_LENGTH):
+            yield drawn[start : start + _TOKEN_LENGTH]
 
 
 def _seed() -> int:
@@ -22,8 +35,8 @@ class Outside:
     """Unix seconds: for the times that people see, never for a decision."""
     monotonic: Callable[[], float] = time.monotonic
     """Seconds of a clock that only goes forward: for leases and waiting."""
-    new_token: Callable[[], str] = lambda: secrets.token_urlsafe(12)
-    """A lease token, unguessable."""
+    new_token: Callable[[], str] = field(default_factory=lambda: _tokens().__next__)
+    """A lease token, unguessable. Called in transactions, of which only one runs at a time."""
     new_uid: Callable[[], str] = lambda: uuid.uuid4().hex
     new_seed: Callable[[], int] = _seed
     specs: SpecCache = field(default_factory=SpecCache)

@@ -41,6 +41,8 @@ def within(prefix: str) -> Iterator[None]:
 class Violations:
     """What is wrong with one message; nothing is raised until ``check``."""
 
+    __slots__ = ("_error", "_found", "_kinds")
+
     def __init__(self, error: type[InvalidError] = InvalidError) -> None:
         self._error = error
         self._kinds: set[type[InvalidError]] = set()

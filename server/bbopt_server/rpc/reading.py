@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar, assert_never
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from bbopt.errors import InvalidError
@@ -97,12 +96,15 @@ def mutation(
     Raises:
         InvalidError: Anything is wrong with it, its request id included.
     """
-    violations = Violations()
-    with violations.within(""):
-        check_request_id(request.request_id)
-    with violations.within(""):
+    try:
         command = read(request)
-    violations.check()
+    except InvalidError as error:
+        violations = Violations()
+        with violations.within(""):
+            check_request_id(request.request_id)
+        violations.note(error, "")
+        raise violations.as_error() from error
+    check_request_id(request.request_id)
     return command, call_of(method, request, answer)
 
 
@@ -191,13 +193,16 @@ def ask(request: service_pb2.AskTrialsRequest) -> Ask:
         violations.add("count", f"must be in [0, {MAX_COUNT}], not {request.count}")
     with violations.within("worker_id"):
         worker = _line(request.worker_id)
-    with violations.within("max_wait"):
-        max_wait_s = _seconds(request, "max_wait")
-    with violations.within("lease_duration"):
-        lease_s = _seconds(request, "lease_duration")
-        fault = None if lease_s is None else lease_fault(lease_s)
-        if fault is not None:
-            raise InvalidError.of("", fault)
+    max_wait_s = lease_s = None
+    if request.HasField("max_wait"):
+        with violations.within("max_wait"):
+            max_wait_s = duration_from_message(request.max_wait)
+    if request.HasField("lease_duration"):
+        with violations.within("lease_duration"):
+            lease_s = duration_from_message(request.lease_duration)
+            fault = lease_fault(lease_s)
+            if fault is not None:
+                raise InvalidError.of("", fault)
     with violations.within("degrade"):
         allows_fallback = _known(request.degrade, _ALLOWS_FALLBACK)
     violations.check()
@@ -223,17 +228,24 @@ def tell(request: service_pb2.TellTrialsRequest) -> Tell:
 
 
 def _tell_item(item: service_pb2.Tell, study: StudyName) -> TellItem:
-    """Read one item; its faults have paths from the item on, like those found later."""
+    try:
+        number = TrialName.number_within(item.trial, study)
+        outcome = _outcome(item.outcome)
+    except InvalidError:
+        return _misread_item(item, study)
+    return TellItem(item.trial, number, item.lease_token, outcome)
+
+
+def _misread_item(item: service_pb2.Tell, study: StudyName) -> TellItem:
+    """Find all faults of an item; their paths begin at the item, like those found later."""
     violations = Violations()
     number = 0
     with violations.within("trial"):
         number = TrialName.number_within(item.trial, study)
-    outcome: Outcome | Misread
     with violations.within("outcome"):
-        outcome = _outcome(item.outcome)
-    if violations:
-        outcome = _misread_outcome(violations, item.outcome)
-    return TellItem(item.trial, number, item.lease_token, outcome)
+        _outcome(item.outcome)
+    misread = _misread_outcome(violations, item.outcome)
+    return TellItem(item.trial, number, item.lease_token, misread)
 
 
 def tell_and_ask(request: service_pb2.TellAndAskRequest) -> tuple[Tell, Ask]:
@@ -414,13 +426,6 @@ def _known(number: N, table: Mapping[N, T]) -> T:
     if number not in table:
         raise InvalidError.of("", f"must be a value known to this version, not {number}")
     return table[number]
-
-
-def _seconds(request: service_pb2.AskTrialsRequest, field: str) -> float | None:
-    if not request.HasField(field):  # type: ignore[arg-type]
-        return None
-    duration: Duration = getattr(request, field)
-    return duration_from_message(duration)
 
 
 def _text(text: str) -> str:

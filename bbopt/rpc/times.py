@@ -13,6 +13,13 @@ _MIN_TIMESTAMP_S, _MAX_TIMESTAMP_S = -62_135_596_800, 253_402_300_799  # Years 1
 
 
 def duration_to_message(seconds: float) -> Duration:
+    """Write a non-negative number of seconds as a message; see ``write_duration``."""
+    message = Duration()
+    write_duration(message, seconds)
+    return message
+
+
+def write_duration(message: Duration, seconds: float) -> None:
     """Write a non-negative number of seconds, rounded to a nanosecond.
 
     Raises:
@@ -20,8 +27,7 @@ def duration_to_message(seconds: float) -> Duration:
     """
     if not 0 <= seconds <= _MAX_DURATION_S:  # Catches NaN too.
         raise InvalidError.of("", f"must be between 0 and {_MAX_DURATION_S} s, not {seconds}")
-    whole, nanos = _split(seconds)
-    return Duration(seconds=whole, nanos=nanos)
+    message.seconds, message.nanos = _split(seconds)
 
 
 def duration_from_message(message: Duration) -> float:
@@ -35,7 +41,7 @@ def duration_from_message(message: Duration) -> float:
     return (message.seconds * _NANO + message.nanos) / _NANO
 
 
-def timestamp_to_message(unix_s: float) -> Timestamp:
+def write_timestamp(message: Timestamp, unix_s: float) -> None:
     """Write a time given as Unix seconds, rounded to a nanosecond.
 
     Raises:
@@ -43,8 +49,7 @@ def timestamp_to_message(unix_s: float) -> Timestamp:
     """
     if not _MIN_TIMESTAMP_S <= unix_s <= _MAX_TIMESTAMP_S:
         raise InvalidError.of("", f"must be a time of the years 1 to 9999, not {unix_s}")
-    whole, nanos = _split(unix_s)
-    return Timestamp(seconds=whole, nanos=nanos)
+    message.seconds, message.nanos = _split(unix_s)
 
 
 def timestamp_from_message(message: Timestamp) -> float:

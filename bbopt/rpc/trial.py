@@ -11,7 +11,7 @@ from bbopt.errors import InvalidError
 from bbopt.rpc.enums import known
 from bbopt.rpc.names import StudyName, TrialName
 from bbopt.rpc.space import parameters_from_message, parameters_to_message
-from bbopt.rpc.times import duration_from_message, duration_to_message
+from bbopt.rpc.times import duration_from_message, write_duration
 from bbopt.rpc.v1 import trial_pb2
 from bbopt.rpc.violations import Violations, prefixed, within
 from bbopt.trial import (
@@ -51,9 +51,12 @@ _INFINITY = float("inf")
 # Measurements ------------------------------------------------------------------------------
 
 
-def value_to_message(value: Value) -> trial_pb2.Value:
+def write_value(message: trial_pb2.Value, value: Value) -> None:
     """Write one measured number."""
-    return trial_pb2.Value(value=value.value, sd=value.sd, replicates=value.replicates)
+    message.value = value.value
+    if value.sd is not None:
+        message.sd = value.sd
+    message.replicates = value.replicates
 
 
 def value_from_message(message: trial_pb2.Value) -> Value:
@@ -77,22 +80,28 @@ def value_from_message(message: trial_pb2.Value) -> Value:
 
 
 def measurement_to_message(measurement: Measurement) -> trial_pb2.Measurement:
+    """Write a measurement as a message; see ``write_measurement``."""
+    message = trial_pb2.Measurement()
+    write_measurement(message, measurement)
+    return message
+
+
+def write_measurement(message: trial_pb2.Measurement, measurement: Measurement) -> None:
     """Write the metrics of one step or of the end of a trial.
 
     Raises:
         InvalidError: The elapsed time is not a valid duration, or the step does not fit.
     """
-    message = trial_pb2.Measurement()
+    message.SetInParent()  # Even if nothing was measured.
     if measurement.step is not None:
         if not 0 <= measurement.step <= _MAX_INT64:
             raise InvalidError.of("step", f"must be in [0, 2**63), not {measurement.step}")
         message.step = measurement.step
     if measurement.elapsed_s is not None:
         with within("elapsed"):
-            message.elapsed.CopyFrom(duration_to_message(measurement.elapsed_s))
+            write_duration(message.elapsed, measurement.elapsed_s)
     for name, value in measurement.metrics.items():
-        message.metrics[name].CopyFrom(value_to_message(value))
-    return message
+        write_value(message.metrics[name], value)
 
 
 def measurement_from_message(message: trial_pb2.Measurement) -> Measurement:
@@ -126,18 +135,18 @@ def outcome_to_message(outcome: Outcome) -> trial_pb2.Outcome:
     message = trial_pb2.Outcome()
     match outcome:
         case Completed(measurement):
-            message.completed.CopyFrom(measurement_to_message(measurement))
+            write_measurement(message.completed, measurement)
         case Stopped(measurement):
-            message.stopped.CopyFrom(measurement_to_message(measurement))
+            write_measurement(message.stopped, measurement)
         case Infeasible(text, partial):
             message.infeasible.message = printable(text)
             if partial is not None:
-                message.infeasible.partial.CopyFrom(measurement_to_message(partial))
+                write_measurement(message.infeasible.partial, partial)
         case Failed(text, retryable, partial):
             message.failed.message = printable(text)
             message.failed.final = not retryable
             if partial is not None:
-                message.failed.partial.CopyFrom(measurement_to_message(partial))
+                write_measurement(message.failed.partial, partial)
         case Abandoned(text):
             message.abandoned.message = printable(text)
         case _:
@@ -307,11 +316,11 @@ def write_outcome(message: trial_pb2.Trial, outcome: Outcome) -> None:
     """Set the fields of a trial's message that tell its outcome, all but the state."""
     match outcome:
         case Completed(measurement) | Stopped(measurement):
-            message.final_measurement.CopyFrom(measurement_to_message(measurement))
+            write_measurement(message.final_measurement, measurement)
         case Infeasible(text, partial) | Failed(message=text, measurement=partial):
             message.state_message = printable(text)
             if partial is not None:
-                message.final_measurement.CopyFrom(measurement_to_message(partial))
+                write_measurement(message.final_measurement, partial)
         case Abandoned(text):
             message.state_message = printable(text)
         case _:

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from google.protobuf.empty_pb2 import Empty
-from google.protobuf.timestamp_pb2 import Timestamp
 
 import bbopt
 from bbopt.rpc.errors import error_to_item_status
 from bbopt.rpc.splice import bytes_field
-from bbopt.rpc.times import duration_to_message, timestamp_to_message
+from bbopt.rpc.times import write_duration, write_timestamp
 from bbopt.rpc.v1 import insight_service_pb2, log_pb2, study_pb2, trial_pb2
 from bbopt.rpc.v1 import optimization_service_pb2 as service_pb2
 from bbopt.specs import CAPABILITIES, NAMES
@@ -61,10 +60,10 @@ def study(view: StudyView) -> study_pb2.Study:
         message.state_reason.ParseFromString(row.state_reason)
     message.etag = row.etag
     message.revision = row.revision
-    message.create_time.CopyFrom(_time(row.created_at))
-    message.update_time.CopyFrom(_time(row.updated_at))
+    write_timestamp(message.create_time, row.created_at)
+    write_timestamp(message.update_time, row.updated_at)
     if view.set_aside_until is not None:
-        message.set_aside_until.CopyFrom(_time(view.set_aside_until))
+        write_timestamp(message.set_aside_until, view.set_aside_until)
     stats = message.stats
     stats.queued = counts.get("QUEUED", 0)
     stats.active = sum(counts.get(state, 0) for state in HELD)
@@ -107,7 +106,7 @@ def _without_point(view: TrialView) -> trial_pb2.Trial:
     if row.outcome is not None:
         _write_final_measurement(message, trial_pb2.Outcome.FromString(row.outcome))
     if row.state in HELD:
-        message.lease.CopyFrom(_lease(view))
+        _write_lease(message.lease, view)
     message.worker_id = row.worker
     message.attempt = row.attempt
     message.revision = row.revision
@@ -122,11 +121,11 @@ def _without_point(view: TrialView) -> trial_pb2.Trial:
 
 
 def _write_times(message: trial_pb2.Trial, row: TrialRow) -> None:
-    message.create_time.CopyFrom(_time(row.created_at))
+    write_timestamp(message.create_time, row.created_at)
     if row.started_at is not None:
-        message.start_time.CopyFrom(_time(row.started_at))
+        write_timestamp(message.start_time, row.started_at)
     if row.ended_at is not None:
-        message.end_time.CopyFrom(_time(row.ended_at))
+        write_timestamp(message.end_time, row.ended_at)
 
 
 def _write_final_measurement(message: trial_pb2.Trial, outcome: trial_pb2.Outcome) -> None:
@@ -143,15 +142,13 @@ def _write_final_measurement(message: trial_pb2.Trial, outcome: trial_pb2.Outcom
             pass
 
 
-def _lease(view: TrialView) -> trial_pb2.Lease:
-    lease = trial_pb2.Lease(
-        worker_id=view.row.worker, duration=duration_to_message(view.row.lease_duration_s)
-    )
+def _write_lease(message: trial_pb2.Lease, view: TrialView) -> None:
+    message.worker_id = view.row.worker
+    write_duration(message.duration, view.row.lease_duration_s)
     if view.is_for_holder:
-        lease.token = view.row.lease_token
+        message.token = view.row.lease_token
     if view.lease_expires_at is not None:
-        lease.expire_time.CopyFrom(_time(view.lease_expires_at))
-    return lease
+        write_timestamp(message.expire_time, view.lease_expires_at)
 
 
 def nothing(_: None) -> Empty:
@@ -182,7 +179,7 @@ def asked(answer: AskAnswer) -> bytes:
         study_state=_STUDY_STATES[answer.study_state],
     )
     if answer.retry_after_s is not None:
-        message.retry_after.CopyFrom(duration_to_message(answer.retry_after_s))
+        write_duration(message.retry_after, answer.retry_after_s)
     trials = [bytes_field(_TRIALS, _trial_bytes(each)) for each in answer.trials]
     return b"".join((*trials, message.SerializeToString()))
 
@@ -228,7 +225,7 @@ def directives(orders: Sequence[Directive]) -> service_pb2.HeartbeatTrialsRespon
             trial=order.trial, action=_ACTIONS[order.action], reason=order.reason
         )
         if order.lease_expires_at is not None:
-            item.lease_expire_time.CopyFrom(_time(order.lease_expires_at))
+            write_timestamp(item.lease_expire_time, order.lease_expires_at)
     return message
 
 
@@ -238,16 +235,15 @@ def reported(answer: ReportAnswer) -> service_pb2.ReportMeasurementsResponse:
         should_stop=answer.should_stop, reason=answer.reason
     )
     if answer.lease_expires_at is not None:
-        message.lease_expire_time.CopyFrom(_time(answer.lease_expires_at))
+        write_timestamp(message.lease_expire_time, answer.lease_expires_at)
     return message
 
 
 def change(changed: Change) -> service_pb2.StudyEvent:
     """Write one event of a log with what it changed."""
     kind = "study" if changed.event.kind == "study_changed" else changed.event.kind
-    message = service_pb2.StudyEvent(
-        revision=changed.event.revision, time=_time(changed.event.at), kind=kind
-    )
+    message = service_pb2.StudyEvent(revision=changed.event.revision, kind=kind)
+    write_timestamp(message.time, changed.event.at)
     if changed.trial is not None:
         message.trial.CopyFrom(trial(changed.trial))
     if changed.study is not None:
@@ -299,7 +295,3 @@ def server_info(
         limits=dict(limits),
         suggest_ready=suggest_ready,
     )
-
-
-def _time(unix_s: float) -> Timestamp:
-    return timestamp_to_message(unix_s)

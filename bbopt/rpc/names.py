@@ -144,9 +144,10 @@ _SINGULAR = {"projects": "project", "studies": "study", "trials": "number"}
 
 
 def _number(text: str) -> int:
-    if _NUMBER.fullmatch(text) is None or int(text) > _MAX_NUMBER:
+    number = 0 if _NUMBER.fullmatch(text) is None else int(text)
+    if not 1 <= number <= _MAX_NUMBER:
         raise InvalidError.of("", f"must be the number of a trial, not {_shown(text)}")
-    return int(text)
+    return number
 
 
 def _shown(text: str) -> str:

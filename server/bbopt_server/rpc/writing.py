@@ -186,11 +186,12 @@ def asked(answer: AskAnswer) -> bytes:
 
 def told(answer: TellAnswer) -> service_pb2.TellTrialsResponse:
     """Write what became of a batch of outcomes."""
-    return service_pb2.TellTrialsResponse(
-        results=map(_item, answer.results),
-        revision=answer.revision,
-        study_state=_STUDY_STATES[answer.study_state],
+    message = service_pb2.TellTrialsResponse(
+        revision=answer.revision, study_state=_STUDY_STATES[answer.study_state]
     )
+    for each in answer.results:
+        _write_item(message.results.add(), each)
+    return message
 
 
 def told_and_asked(told: bytes, asked: bytes) -> bytes:
@@ -201,20 +202,20 @@ def told_and_asked(told: bytes, asked: bytes) -> bytes:
 
 def released(results: tuple[ItemResult, ...]) -> service_pb2.ReleaseTrialsResponse:
     """Write what became of trials that were handed back."""
-    return service_pb2.ReleaseTrialsResponse(results=map(_item, results))
+    message = service_pb2.ReleaseTrialsResponse()
+    for each in results:
+        _write_item(message.results.add(), each)
+    return message
 
 
-def _item(result: ItemResult) -> service_pb2.TellResult:
-    message = service_pb2.TellResult(
-        trial=result.trial,
-        state=_TRIAL_STATES[result.state or "UNSPECIFIED"],
-        was_duplicate=result.was_duplicate,
-        was_late=result.was_late,
-    )
+def _write_item(message: service_pb2.TellResult, result: ItemResult) -> None:
+    message.trial = result.trial
+    message.state = _TRIAL_STATES[result.state or "UNSPECIFIED"]
+    message.was_duplicate = result.was_duplicate
+    message.was_late = result.was_late
     message.status.SetInParent()
     if result.error is not None:
         message.status.CopyFrom(error_to_item_status(result.error))
-    return message
 
 
 def directives(orders: Sequence[Directive]) -> service_pb2.HeartbeatTrialsResponse:

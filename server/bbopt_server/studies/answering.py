@@ -1,6 +1,5 @@
 """Answers asks: from the queue, from the model, by waiting, or with a cheaper point."""
 
-import contextlib
 from typing import TypeAlias
 
 from bbopt.errors import (
@@ -96,8 +95,10 @@ class Answerer:
         other.
         """
         if self._scheduler.is_quick(caller.ask.study):
-            with contextlib.suppress(NotFoundError):  # Another may have its name by now.
+            try:
                 return await self._compute(caller, None, give_up_at)
+            except NotFoundError:  # Another may have its name by now.
+                return await self._assess(caller)
         filled = self._ready.filled(caller.ask.study, caller.ask.count)
         if filled is None:
             return await self._assess(caller)

@@ -5,6 +5,8 @@ their field numbers, each serialised deterministically, give the bytes that seri
 whole deterministically would have given.
 """
 
+from functools import lru_cache
+
 _VARINT, _LENGTH_DELIMITED = 0, 2
 """Wire types."""
 
@@ -19,6 +21,7 @@ def bytes_field(number: int, value: bytes) -> bytes:
     return varint(number << 3 | _LENGTH_DELIMITED) + varint(len(value)) + value
 
 
+@lru_cache(maxsize=4096)  # Most are tags and lengths, of which there are few.
 def varint(number: int) -> bytes:
     """Encode a non-negative integer, seven bits to a byte, the lowest first."""
     if number < 0x80:

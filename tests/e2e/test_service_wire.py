@@ -157,6 +157,25 @@ def test_a_full_queue_says_when_to_come_back() -> None:
         assert caught.value.retry_after_s == 7.0
 
 
+def test_however_many_calls_wait_results_get_in() -> None:
+    server = ServerThread()
+    try:
+        server.app.server.traffic.waiting.limit = 1
+        with Caller(server.address) as caller:
+            study = new_study(caller)
+            trial = caller.ask(study).trials[0]
+            watch = caller.optimization.WatchStudy(
+                pb.WatchStudyRequest(name=study), timeout=20.0
+            )
+            next(watch)
+            with pytest.raises(ExhaustedError, match="1 such calls run"):
+                caller.ask(study)
+            assert caller.tell(study, trial, 1.0).status.code == 0
+            watch.cancel()
+    finally:
+        server.stop()
+
+
 def test_health_tells_tells_and_suggests_apart(caller: Caller) -> None:
     health = health_pb2_grpc.HealthStub(caller.channel)
 

@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from bbopt.errors import BboptError, InternalError, InvalidError
+from bbopt.errors import BboptError, ExhaustedError, InternalError, InvalidError
 from bbopt.rpc.errors import error_to_status, status_code, status_to_metadata
 from bbopt_server.crash_points import reach
 from bbopt_server.rpc.methods import Rpc, Stream, Unary
@@ -26,11 +26,15 @@ _log = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
+MAX_CALLS = 1000
+
+
 @dataclass(slots=True)
-class Traffic:
-    """How many calls run, and when the last one was heard of: for private servers."""
+class Calls:
+    """How many calls of one kind run, and when the last one was heard of."""
 
     monotonic: Callable[[], float] = time.monotonic
+    limit: int = MAX_CALLS
     n_running: int = 0
     last_at: float = field(init=False)
 
@@ -44,10 +48,33 @@ class Traffic:
         self.n_running -= 1
         self.last_at = self.monotonic()
 
+    def refuse_too_many(self) -> None:
+        """Refuse a call that was counted already.
+
+        Raises:
+            ExhaustedError: More calls run than may.
+        """
+        if self.n_running > self.limit:
+            raise ExhaustedError(f"{self.limit} such calls run at this server; try again")
+
     @property
     def idle_s(self) -> float:
         """Seconds without any call; 0 while one runs."""
         return 0.0 if self.n_running else self.monotonic() - self.last_at
+
+
+@dataclass(slots=True)
+class Traffic:
+    """The calls that run. However many wait for a trial, results get in."""
+
+    waiting: Calls = field(default_factory=Calls)
+    """Of methods that may wait for something to happen."""
+    others: Calls = field(default_factory=Calls)
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds without any call; 0 while one runs: for private servers."""
+        return min(self.waiting.idle_s, self.others.idle_s)
 
 
 def generic_handlers(
@@ -68,19 +95,21 @@ def _rpc_handler(
 ) -> "grpc.RpcMethodHandler[bytes, bytes]":
     match method:
         case Unary():
-            unary = _unary(name, method, traffic)
+            calls = traffic.waiting if method.may_wait else traffic.others
+            unary = _unary(name, method, calls)
             return grpc.unary_unary_rpc_method_handler(unary, None, None)
         case Stream():
-            stream = _stream(name, method, traffic)
+            stream = _stream(name, method, traffic.waiting)
             return grpc.unary_stream_rpc_method_handler(stream, None, None)
 
 
 def _unary(
-    name: str, method: Unary, traffic: Traffic
+    name: str, method: Unary, calls: Calls
 ) -> Callable[[bytes, Context], Awaitable[bytes]]:
     async def handle(data: bytes, context: Context) -> bytes:
-        with traffic:
+        with calls:
             try:
+                calls.refuse_too_many()
                 request = _decode(method.request_type, data)
                 reach("rpc.decoded")
                 answer = await method.run(request, Rpc(_time_left_s(context)))
@@ -97,11 +126,12 @@ def _unary(
 
 
 def _stream(
-    name: str, method: Stream, traffic: Traffic
+    name: str, method: Stream, calls: Calls
 ) -> Callable[[bytes, Context], AsyncIterator[bytes]]:
     async def handle(data: bytes, context: Context) -> AsyncIterator[bytes]:
-        with traffic:
+        with calls:
             try:
+                calls.refuse_too_many()
                 request = _decode(method.request_type, data)
                 async for answer in method.run(request, Rpc(_time_left_s(context))):
                     yield answer

@@ -49,6 +49,8 @@ class Unary:
 
     request_type: type[Message]
     run: Callable[[Any, Rpc], Awaitable[bytes]]
+    may_wait: bool = False
+    """Whether a call may take until something happens to the study."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,11 @@ class Methods:
             "GetStudy": Unary(service_pb2.GetStudyRequest, self._get_study),
             "ListStudies": Unary(service_pb2.ListStudiesRequest, self._list_studies),
             "DeleteStudy": Unary(service_pb2.DeleteStudyRequest, self._delete_study),
-            "AskTrials": Unary(service_pb2.AskTrialsRequest, self._ask_trials),
+            "AskTrials": Unary(service_pb2.AskTrialsRequest, self._ask_trials, may_wait=True),
             "TellTrials": Unary(service_pb2.TellTrialsRequest, self._tell_trials),
-            "TellAndAsk": Unary(service_pb2.TellAndAskRequest, self._tell_and_ask),
+            "TellAndAsk": Unary(
+                service_pb2.TellAndAskRequest, self._tell_and_ask, may_wait=True
+            ),
             "ReportMeasurements": Unary(service_pb2.ReportMeasurementsRequest, self._report),
             "HeartbeatTrials": Unary(service_pb2.HeartbeatTrialsRequest, self._heartbeat),
             "ReleaseTrials": Unary(service_pb2.ReleaseTrialsRequest, self._release),

@@ -35,7 +35,6 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     # With it a second server would silently share the port.
     ("grpc.so_reuseport", 0),
 )
-MAX_CONCURRENT_RPCS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +95,7 @@ class RpcServer:
 
     def __init__(self, table: Mapping[str, Mapping[str, Unary | Stream]]) -> None:
         self.traffic = Traffic()
-        self._server = grpc.aio.server(
-            options=OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_RPCS
-        )
+        self._server = grpc.aio.server(options=OPTIONS)
         self._server.add_generic_rpc_handlers(tuple(generic_handlers(table, self.traffic)))
         self._health = health.aio.HealthServicer()
         unregistered = _Unregistered(self._server)

@@ -7,8 +7,9 @@ import signal
 # free cores the small matrices of these tests take ten times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Tests start interpreters by the hundred. If what they compile were not kept, each would
-# compile the package anew, which takes a server as long as all else that it does at its start.
+# Tests start interpreters by the hundred. If what they compile were not kept, as containers
+# often have it, each would compile the package anew, which takes a server as long as all else
+# that it does at its start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest

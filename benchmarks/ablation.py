@@ -9,13 +9,11 @@ is the function's as well.
 
 import argparse
 import math
-import multiprocessing
 import os
 import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -47,6 +45,7 @@ from benchmarks.recording import (
     table,
     versions_line,
 )
+from benchmarks.tasks import run_missing
 
 DEFAULT: Final = "default"
 DIGITS: Final = 1e-5
@@ -190,19 +189,6 @@ def run_task(task: Task) -> dict[str, Any]:
     }
 
 
-def run_missing(tasks: Sequence[Task], recorder: Recorder, n_jobs: int) -> None:
-    """Run the tasks that have no record, and add theirs."""
-    missing = [task for task in tasks if not recorder.has(job=task.job)]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.heldout", "bbopt.strategies.gp_search"])
-    with ProcessPoolExecutor(n_jobs, mp_context=context, max_tasks_per_child=1) as pool:
-        running = [pool.submit(run_task, task) for task in missing]
-        for n, future in enumerate(as_completed(running), 1):
-            line = future.result()
-            recorder.add(line)
-            print(f"{n}/{len(missing)} {line['job']}", file=sys.stderr, flush=True)
-
-
 # ---------------------------------------------------------------------- report
 
 
@@ -339,7 +325,7 @@ def _by_function(records: Records, used: Sequence[str]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what is missing and print the tables."""
+    """Run what is missing and print the tables; return 1 if a study failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ablations", nargs="+", choices=tuple(ABLATIONS), default=None)
     parser.add_argument("--problems", nargs="+", choices=tuple(MAKERS), default=None)
@@ -361,8 +347,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if problem in (settings.problems or of_any)
     ]
     recorder = Recorder(settings.records, about_run("torch", budget=settings.budget))
-    run_missing(tasks, recorder, settings.jobs)
-    return show(report(recorder.recorded))
+    preload = ["benchmarks.heldout", "bbopt.strategies.gp_search"]
+    is_well = run_missing(tasks, run_task, recorder, n_jobs=settings.jobs, preload=preload)
+    return max(show(report(recorder.recorded)), 0 if is_well else 1)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,10 @@ declared as a user who declares nothing gets them: noise of unknown level.
 """
 
 import argparse
-import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,8 @@ from bbopt.trial import Value
 from benchmarks import suite
 from benchmarks.efficiency_records import Recorded, write_records
 from benchmarks.efficiency_report import Run, read_runs
-from benchmarks.recording import append_line, read_lines
+from benchmarks.recording import Recorder, read_lines
+from benchmarks.tasks import run_missing
 
 OURS = "bbopt "
 """How the names of our strategies begin in records."""
@@ -106,39 +105,6 @@ def run_task(task: Task) -> dict[str, Any]:
     }
 
 
-def run_missing(tasks: Sequence[Task], path: Path, n_jobs: int) -> bool:
-    """Run the tasks that ``path`` has no record of, and append theirs.
-
-    Returns:
-        Whether all went well. A task that fails leaves no record and is tried again next time.
-    """
-    done = set() if not path.exists() else {_key(line["job"]) for line in read_lines(path)}
-    missing = [task for task in tasks if _key(task.job) not in done]
-    # A fresh process for each study, forked from one that has imported what they all need.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.suite", "bbopt.strategies.gp_search"])
-    is_well = True
-    with ProcessPoolExecutor(n_jobs, mp_context=context, max_tasks_per_child=1) as pool:
-        running: dict[Future[dict[str, Any]], Task] = {
-            pool.submit(run_task, task): task for task in missing
-        }
-        for n, future in enumerate(as_completed(running), 1):
-            task = running[future]
-            error = future.exception()
-            if error is None:
-                line = future.result()
-                append_line(path, line)
-                verdict = f"best {line['its'][-1]['best']}"
-            else:
-                is_well, verdict = False, f"failed: {error!r}"
-            print(f"{n}/{len(missing)} {task}: {verdict}", file=sys.stderr, flush=True)
-    return is_well
-
-
-def _key(job: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(job.get(name) for name in ("peer", "problem", "seed", "budget"))
-
-
 def _selected(paths: Sequence[Path], names: Sequence[str], budget: int) -> list[Run]:
     lines = [line for path in paths for line in read_lines(path)]
     return read_runs(lines, problems=names, budget=budget)
@@ -182,7 +148,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for problem in problems
             for strategy in settings.strategies
         ]
-        is_well = run_missing(tasks, settings.out, settings.jobs)
+        preload = ["benchmarks.suite", "bbopt.strategies.gp_search"]
+        recorder = Recorder(settings.out)
+        is_well = run_missing(tasks, run_task, recorder, n_jobs=settings.jobs, preload=preload)
     runs = _selected([settings.out, *settings.peers], problems, settings.budget)
     labels = dict(label.split("=", 1) for label in settings.label)
     recorded = Recorded(runs, [OURS + each for each in settings.strategies], labels)

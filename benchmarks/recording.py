@@ -59,31 +59,31 @@ def add_argument(parser: argparse.ArgumentParser, default: Path | None = None) -
 class Recorder:
     """The records of a run, kept in a file as they come."""
 
-    def __init__(self, path: Path | None, about: Line) -> None:
+    def __init__(self, path: Path | None, about: Line | None = None) -> None:
         """Go on with a file, or begin it.
 
         Args:
             path: The file; ``None`` keeps nothing beyond this object.
-            about: The first line.
+            about: The first line; ``None`` if all lines are rows, which say for themselves of
+                what runs they are.
 
         Raises:
             ValueError: The file is of runs with other versions or settings.
         """
-        self._path, self._about = path, json.loads(_text(about))
-        self._rows: list[Line] = []
-        if path is None:
-            return
-        lines = list(read_lines(path)) if path.exists() else []
-        if not lines:
-            append_line(path, about)
-        elif lines[0] != self._about:
-            raise ValueError(f"{path} is of other runs, {lines[0]}, not {self._about}")
-        self._rows += lines[1:]
+        self._path, self._about = path, None if about is None else json.loads(_text(about))
+        lines = [] if path is None or not path.exists() else list(read_lines(path))
+        if self._about is not None:
+            if not lines and path is not None:
+                append_line(path, self._about)
+            elif lines and lines[0] != self._about:
+                raise ValueError(f"{path} is of other runs, {lines[0]}, not {self._about}")
+            lines = lines[1:]
+        self._rows: list[Line] = list(lines)
 
     @property
     def recorded(self) -> Recorded:
         """All records so far."""
-        return Recorded(list(self._rows), self._about)
+        return Recorded(list(self._rows), self._about or {})
 
     def has(self, **fields: object) -> bool:
         """Return whether a row has these values in its fields."""

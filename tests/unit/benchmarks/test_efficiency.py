@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.efficiency import Task, main, run_missing, run_task
+from benchmarks.efficiency import Task, main, run_task
 from benchmarks.efficiency_report import Scores, read_runs, write_report
 
 
@@ -124,13 +124,16 @@ def test_noise_is_told_but_not_scored() -> None:
     assert [each["best"] for each in noisy] != [each["inc"] for each in noisy]
 
 
-def test_what_is_recorded_is_not_run_again(tmp_path: Path) -> None:
-    task = Task("random", "branin2", seed=0, budget=3)
+def test_a_run_goes_on_with_a_file_that_was_cut_off(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "records.jsonl"
-    text = json.dumps(run_task(task)) + '\n{"job": {"peer'
+    text = json.dumps(run_task(Task("random", "branin2", seed=0, budget=3))) + '\n{"job": {"p'
     path.write_text(text)
-    assert run_missing([task], path, 1)
+    command = ["--problems", "branin2", "--strategies", "random", "--seeds", "1"]
+    assert main([*command, "--budget", "3", "--out", str(path)]) == 0
     assert path.read_text() == text
+    assert "| bbopt random" in capsys.readouterr().out
 
 
 @pytest.mark.slow

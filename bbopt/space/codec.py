@@ -4,8 +4,7 @@ Rows are *canonical* when they come from a point: levels at their positions, ina
 at 0.5. ``snap`` makes any row canonical, and ``snap(x) == encode(decode(x))`` bit for bit.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from functools import reduce
 from typing import TypeAlias, assert_never
 
@@ -25,9 +24,11 @@ from bbopt.space.column import (
 from bbopt.space.condition_validation import condition_of
 from bbopt.space.conditions import AllOf, Between, Condition, Equals, ParamValue
 from bbopt.space.constraints import Exclude, Linear, Simplex, as_linear
+from bbopt.space.exact import exact_blocks
 from bbopt.space.feasibility import tolerance
 from bbopt.space.grid import FloatArray
-from bbopt.space.parameters import Fixed, Float, Int, Parameter
+from bbopt.space.levels import decoder_of, encoder_of, lowest_level
+from bbopt.space.parameters import Fixed, Float, Parameter
 from bbopt.space.polytope import Polytope, is_straight, polytope_of, project
 from bbopt.space.sampling import PolytopeSampler, sample_feasible
 from bbopt.space.space import Space
@@ -75,17 +76,32 @@ class Codec:
         by_name = {parameter.name: parameter for parameter in self.parameters}
         self._slacks = [tolerance(linear, by_name) for linear in self.linear]
         self.polytope = polytope_of(self.linear, self.parameters)
-        self._blocks: tuple[Block, ...] = blocks_of(self.parameters)
+        self._blocks: tuple[Block, ...] = exact_blocks(blocks_of(self.parameters), space)
         self._conditional = [
             (self.position[name], condition)
             for name in space.activation_order
             if (condition := condition_of(space.parameter(name))) is not None
         ]
         self._periodic = np.asarray([column.periodic for column in self.columns])
-        self._decoders = [_decoder_of(parameter) for parameter in self.parameters]
-        self._encoders = [_encoder_of(parameter) for parameter in self.parameters]
-        self._lowest = [_lowest_level(parameter) for parameter in self.parameters]
+        self._encoders = [encoder_of(parameter) for parameter in self.parameters]
+        self._lowest = [lowest_level(parameter) for parameter in self.parameters]
+        self._decoders = [
+            decoder_of(parameter, level)
+            for parameter, level in zip(self.parameters, self._default_levels(), strict=True)
+        ]
         self._sampler: PolytopeSampler | None = None
+
+    def _default_levels(self) -> list[float]:
+        """Return the levels of defaults once they have been coordinates."""
+        if not self.dim:
+            return []
+        levels = np.asarray([self._lowest])
+        for j, parameter in enumerate(self.parameters):
+            if isinstance(parameter, Float) and parameter.default is not None:
+                levels[0, j] = self._encoders[j](parameter.default)
+        everywhere = np.ones(levels.shape, dtype=np.bool_)
+        back: list[float] = self.levels(self.rows(levels, everywhere))[0].tolist()
+        return back
 
     @property
     def has_constraints(self) -> bool:
@@ -343,41 +359,3 @@ def _moves(column: Column, here: int, reach: int) -> list[int]:
         levels += [here - stride, here + stride]
         stride *= 4
     return [level for level in levels if 0 <= level < column.n_levels]
-
-
-def _encoder_of(parameter: Parameter) -> Callable[[ParamValue], float]:
-    """Return the map from a parameter's values to its levels."""
-    grid = grid_of(parameter)
-    if grid is not None:
-        return lambda value: float(grid.position(_finite(value)))
-    if isinstance(parameter, Float):
-        low, high = parameter.low, parameter.high
-        return lambda value: min(max(_finite(value), low), high)
-    numbers = {value: float(k) for k, value in enumerate(choices_of(parameter))}
-    return lambda value: numbers[value]
-
-
-def _lowest_level(parameter: Parameter) -> float:
-    """Return a level that every scale can transform, for parameters that are not active."""
-    return parameter.low if isinstance(parameter, Float) and parameter.step is None else 0.0
-
-
-def _finite(value: ParamValue) -> float:
-    real = float(value)
-    if not math.isfinite(real):
-        raise ValueError("not finite")
-    return real
-
-
-def _decoder_of(parameter: Parameter) -> Callable[[float], ParamValue]:
-    """Return the map from a parameter's levels to its values."""
-    grid = grid_of(parameter)
-    if isinstance(parameter, Int):
-        low, step = parameter.low, parameter.step
-        return lambda level: low + step * int(level)
-    if grid is not None:
-        return lambda level: grid.value(int(level))
-    if isinstance(parameter, Float):
-        return float
-    choices: Sequence[ParamValue] = choices_of(parameter)
-    return lambda level: choices[int(level)]

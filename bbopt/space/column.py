@@ -111,10 +111,16 @@ class RealBlock:
         if self.is_fine:
             x = np.rint(self.stretch.to_unit(levels) / FINEST_UNIT) * FINEST_UNIT
             return np.asarray(x)
-        return self._rounded(self.levels(self._rounded(levels)))
+        return self._rounded(self.stretch.from_unit(self._rounded(levels)))
+
+    def unit(self, levels: FloatArray) -> FloatArray:
+        """Return what the coordinates of values ``(n, c)`` are rounded to."""
+        if self.is_fine:
+            return np.full(levels.shape, FINEST_UNIT)
+        return _power_above(self.stretch.resolution(levels))
 
     def _rounded(self, levels: FloatArray) -> FloatArray:
-        unit = _power_above(self.stretch.resolution(levels))
+        unit = self.unit(levels)
         x = np.rint(self.stretch.to_unit(levels) / unit) * unit
         return np.asarray(np.minimum(x, 1.0))
 

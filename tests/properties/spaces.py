@@ -115,6 +115,14 @@ def parameters(
 
 
 @st.composite
+def limits(draw: st.DrawFn, low: float, high: float) -> float:
+    """A number in a range; two of them are equal or well apart, and so are one and an end."""
+    number = draw(st.integers(0, 2**16))
+    # Rounding may carry the sum next to the end, and past it.
+    return high if number == 2**16 else min(high, low + number / 2**16 * (high - low))
+
+
+@st.composite
 def conditions(
     draw: st.DrawFn, above: Sequence[Parameter], *, is_nested: bool = False
 ) -> Condition:
@@ -129,10 +137,8 @@ def conditions(
     match parent:
         case Float() | Ordinal() | Int():
             low, high = numeric_range(parent)
-            fractions = st.floats(0.0, 1.0)
-            # Rounding may carry the sum past the end.
-            ends = sorted(min(high, low + draw(fractions) * (high - low)) for _ in range(2))
-            return Between(parent.name, ends[0], ends[1])
+            lower, upper = sorted((draw(limits(low, high)), draw(limits(low, high))))
+            return Between(parent.name, lower, upper)
         case Categorical(choices=choices):
             return Equals(
                 parent.name, tuple(draw(st.sets(st.sampled_from(choices), min_size=1)))

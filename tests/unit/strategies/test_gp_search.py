@@ -25,7 +25,7 @@ from bbopt.errors import NumericalError
 from bbopt.gp import GPModel, WarpKind
 from bbopt.problem import Goal
 from bbopt.search import maximise_batch
-from bbopt.space import Linear
+from bbopt.space import Between, Linear, Scale
 from bbopt.specs import GPSpec, Quality
 from bbopt.strategies import gp_goal, gp_search, gp_surrogates
 from bbopt.strategies.pace import Effort, Pace
@@ -80,6 +80,13 @@ class TestInitialDesign:
         trials = run(study, 5)
         assert trials[0].parameters == {"x0": 0.25, "x1": 0.5}
         assert generators(trials) == ["default", "sobol", "sobol", "sobol", "gp"]
+
+    def test_defaults_come_as_they_were_written_with_all_that_hangs_on_them(self) -> None:
+        rate = Float("rate", 1e-5, 1.0, scale=Scale.LOG, default=1e-3)
+        child = Float("decay", 0.0, 0.9, default=0.3, active_if=Between("rate", 1e-3, 1.0))
+        problem = Problem(Space((rate, child)), (Metric("loss", goal=Goal.MINIMIZE),))
+        (trial,) = Optimizer(problem, SHORT).ask()
+        assert trial.parameters == {"rate": 1e-3, "decay": 0.3}
 
     def test_defaults_that_somebody_enqueued_are_not_tried_twice(self) -> None:
         study = Optimizer(box(2, x0=0.25, x1=0.5), SHORT)

@@ -37,10 +37,11 @@ from bbopt.trial import Value
 from benchmarks import heldout
 from benchmarks.recording import (
     Recorded,
-    Recorder,
     about_run,
     add_argument,
+    open_records,
     read,
+    refusing,
     show,
     table,
     versions_line,
@@ -336,7 +337,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--report-only", action="store_true", help="run nothing")
     settings = parser.parse_args(arguments)
     if settings.report_only:
-        return show(report(read(settings.records)))
+        with refusing(parser):
+            return show(report(read(settings.records)))
     names = settings.ablations or [name for name in ABLATIONS if name != DEFAULT]
     of_any = {problem for name in names for problem in ABLATIONS[name].problems}
     tasks = [
@@ -346,7 +348,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in ABLATIONS[name].problems
         if problem in (settings.problems or of_any)
     ]
-    recorder = Recorder(settings.records, about_run("torch", budget=settings.budget))
+    recorder = open_records(
+        parser, settings.records, about_run("torch", budget=settings.budget)
+    )
     preload = ["benchmarks.heldout", "bbopt.strategies.gp_search"]
     is_well = run_missing(tasks, run_task, recorder, n_jobs=settings.jobs, preload=preload)
     return max(show(report(recorder.recorded)), 0 if is_well else 1)

@@ -26,7 +26,7 @@ from bbopt.trial import Value
 from benchmarks import suite
 from benchmarks.efficiency_records import Recorded, write_records
 from benchmarks.efficiency_report import Run, read_runs
-from benchmarks.recording import Recorder, read_lines
+from benchmarks.recording import Recorder, read_lines, refusing
 from benchmarks.tasks import run_missing
 
 OURS = "bbopt "
@@ -110,7 +110,7 @@ def _selected(paths: Sequence[Path], names: Sequence[str], budget: int) -> list[
     return read_runs(lines, problems=names, budget=budget)
 
 
-def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--problems",
@@ -133,12 +133,13 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--records", type=Path, help="small file for the runs of the report, overwritten"
     )
     parser.add_argument("--report-only", action="store_true", help="run nothing")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is missing, write the report; return 1 if a study failed."""
-    settings = _settings(arguments)
+    parser = _parser()
+    settings = parser.parse_args(arguments)
     problems = suite.names_of(settings.problems)
     is_well = True
     if not settings.report_only:
@@ -151,7 +152,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         preload = ["benchmarks.suite", "bbopt.strategies.gp_search"]
         recorder = Recorder(settings.out)
         is_well = run_missing(tasks, run_task, recorder, n_jobs=settings.jobs, preload=preload)
-    runs = _selected([settings.out, *settings.peers], problems, settings.budget)
+    with refusing(parser):
+        runs = _selected([settings.out, *settings.peers], problems, settings.budget)
+    if not runs:
+        parser.error(f"no record is of {settings.budget} evaluations of these problems")
     labels = dict(label.split("=", 1) for label in settings.label)
     recorded = Recorded(runs, [OURS + each for each in settings.strategies], labels)
     report = recorded.report()

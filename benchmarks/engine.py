@@ -60,7 +60,7 @@ from bbopt.problems import hartmann6, levy
 from bbopt.search import Found, maximise, maximise_batch
 from benchmarks.engine_report import PARTS, Comparison, Row, report
 from benchmarks.latency import Data, cpu_ms, make_data
-from benchmarks.recording import Recorder, about_run, add_argument, show
+from benchmarks.recording import about_run, add_argument, open_records, show
 
 Array = NDArray[np.float64]
 N_REPEATED: Final = 3
@@ -362,7 +362,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = parser.parse_args(arguments)
     torch.set_num_threads(1)
     about = about_run("torch", "botorch", "gpytorch", seeds=settings.seeds)
-    recorder = Recorder(settings.records, about)
+    recorder = open_records(parser, settings.records, about)
     chosen = tuple(settings.part or ("fit", "search", "batch"))
     parts = [part for part in PARTS if part.startswith(chosen)]
     kernels = settings.kernel or [kernel.value for kernel in Kernel]

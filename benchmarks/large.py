@@ -53,10 +53,10 @@ from bbopt.trial import (
 )
 from benchmarks.recording import (
     Recorded,
-    Recorder,
     about_run,
     add_argument,
     fenced,
+    open_records,
     show,
     table,
     verdict,
@@ -325,7 +325,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_argument(parser)
     settings = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    recorder = Recorder(settings.records, about_run("torch", rounds=settings.rounds))
+    recorder = open_records(
+        parser, settings.records, about_run("torch", rounds=settings.rounds)
+    )
     for n in settings.n:
         for search in (SCREENED, ALONE):
             if not recorder.has(n=n, search=search):

@@ -42,10 +42,10 @@ from benchmarks.peers.process import PeerProcess, running
 from benchmarks.recording import (
     Line,
     Recorded,
-    Recorder,
     about_run,
     add_argument,
     fenced,
+    open_records,
     show,
     table,
     verdict,
@@ -294,7 +294,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = parser.parse_args(arguments)
     torch.set_num_threads(1)
     packages = ["torch", *(["botorch"] if find_spec("botorch") else [])]
-    recorder = Recorder(settings.records, about_run(*packages, rounds=settings.rounds))
+    recorder = open_records(
+        parser, settings.records, about_run(*packages, rounds=settings.rounds)
+    )
     for d in settings.d:
         for n in settings.n:
             if recorder.has(d=d, n=n):

@@ -97,7 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing")
     settings = parser.parse_args(arguments)
     old = PAGE.read_text()
-    new = generate(old, RECORDS)
+    with recording.refusing(parser):
+        new = generate(old, RECORDS)
     if not settings.check:
         PAGE.write_text(new)
         if not draw(RECORDS, IMAGES):

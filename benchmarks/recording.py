@@ -11,6 +11,7 @@ import json
 import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -56,6 +57,10 @@ def add_argument(parser: argparse.ArgumentParser, default: Path | None = None) -
     )
 
 
+class RecordsError(ValueError):
+    """A file of records is not what it is taken for."""
+
+
 class Recorder:
     """The records of a run, kept in a file as they come."""
 
@@ -68,7 +73,7 @@ class Recorder:
                 what runs they are.
 
         Raises:
-            ValueError: The file is of runs with other versions or settings.
+            RecordsError: The file is of runs with other versions or settings.
         """
         self._path, self._about = path, None if about is None else json.loads(_text(about))
         lines = [] if path is None or not path.exists() else list(read_lines(path))
@@ -76,7 +81,7 @@ class Recorder:
             if not lines and path is not None:
                 append_line(path, self._about)
             elif lines and lines[0] != self._about:
-                raise ValueError(f"{path} is of other runs, {lines[0]}, not {self._about}")
+                raise RecordsError(f"{path}: {_difference(lines[0], self._about)}")
             lines = lines[1:]
         self._rows: list[Line] = list(lines)
 
@@ -97,10 +102,31 @@ class Recorder:
         self._rows.append(json.loads(_text(row)))
 
 
+@contextmanager
+def refusing(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """Exit with one line if a file cannot be read or is refused."""
+    try:
+        yield
+    except (RecordsError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
+
+
+def open_records(parser: argparse.ArgumentParser, path: Path | None, about: Line) -> Recorder:
+    """Go on with the file of ``--records``, or begin it; exit if it is refused."""
+    with refusing(parser):
+        return Recorder(path, about)
+
+
 def read(path: Path) -> Recorded:
-    """Read a file of records."""
-    about, *rows = read_lines(path)
-    return Recorded(rows, about)
+    """Read a file of records.
+
+    Raises:
+        RecordsError: There is not even a first line.
+    """
+    lines = list(read_lines(path))
+    if not lines:
+        raise RecordsError(f"{path}: has no first line, which says of what runs it is")
+    return Recorded(lines[1:], lines[0])
 
 
 def write(recorded: Recorded, path: Path) -> None:
@@ -112,8 +138,12 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Read JSON lines; one that was cut off by a crash is left out."""
     for text in filter(None, path.read_text().splitlines()):
         try:
-            yield json.loads(text)
+            line = json.loads(text)
         except json.JSONDecodeError:
+            line = None
+        if isinstance(line, dict):
+            yield line
+        else:
             print(f"{path}: left out a line that is no record", file=sys.stderr)
 
 
@@ -126,6 +156,19 @@ def append_line(path: Path, line: Line) -> None:
             if out.read() != b"\n":
                 out.write(b"\n")
         out.write(_text(line).encode() + b"\n")
+
+
+def _difference(found: Line, wanted: Line) -> str:
+    """Name the first field of a first line that is not as it should be."""
+    for part, fields in wanted.items():
+        there = found.get(part)
+        if not isinstance(there, dict):
+            return f"the first line has no {part}: these are no records of this benchmark"
+        for name in dict.fromkeys([*fields, *there]):
+            if there.get(name) != fields.get(name):
+                old, new = (json.dumps(each.get(name)) for each in (there, fields))
+                return f"is of other runs: {part}.{name} is {old} there and {new} now"
+    return "is of other runs"
 
 
 def _text(line: Line) -> str:

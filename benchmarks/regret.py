@@ -32,10 +32,10 @@ from bbopt.problems import (
 )
 from benchmarks.recording import (
     Recorded,
-    Recorder,
     about_run,
     add_argument,
     fenced,
+    open_records,
     show,
     table,
     verdict,
@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=1)
     add_argument(parser)
     settings = parser.parse_args(arguments)
-    recorder = Recorder(settings.records, about_run("torch"))
+    recorder = open_records(parser, settings.records, about_run("torch"))
     for name in settings.problem or GOALS:
         if not recorder.has(problem=name):
             row = measure(name, settings.processes)

@@ -35,7 +35,7 @@ import numpy as np
 
 from bbopt.rpc.v1 import optimization_service_pb2 as service_pb2
 from bbopt.specs import GPSpec
-from benchmarks.recording import Recorder, about_run, add_argument, show
+from benchmarks.recording import Recorder, about_run, add_argument, open_records, show
 from benchmarks.service_clients import ask, create_study, expect, record, tell
 from benchmarks.service_processes import Memory, Server, serving
 from benchmarks.studies_report import Lap, Run, Setting, report
@@ -252,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=type(default), default=default, help=text)
     add_argument(parser)
     chosen = parser.parse_args(arguments)
-    recorder = Recorder(chosen.records, about_run("torch", "grpcio"))
+    recorder = open_records(parser, chosen.records, about_run("torch", "grpcio"))
     others = {name: getattr(chosen, name) for name in _SETTINGS}
     settings = [Setting(clients=n, **others) for n in chosen.clients]
     with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:

@@ -49,6 +49,7 @@ from benchmarks.recording import (
     about_run,
     add_argument,
     fenced,
+    open_records,
     show,
     table,
     verdict,
@@ -311,7 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = parser.parse_args(arguments)
     torch.set_num_threads(1)
     about = about_run("torch", "grpcio", rounds=settings.rounds, ready=settings.ready)
-    recorder = Recorder(settings.records, about)
+    recorder = open_records(parser, settings.records, about)
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(measure(Path(folder), settings, recorder))
     return show(report(recorder.recorded))

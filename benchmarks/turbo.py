@@ -34,10 +34,10 @@ from bbopt.problem import Metric, Problem
 from bbopt.space import Float, Space
 from benchmarks.recording import (
     Recorded,
-    Recorder,
     about_run,
     add_argument,
     fenced,
+    open_records,
     show,
     table,
     verdict,
@@ -243,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = parser.parse_args(arguments)
     torch.set_num_threads(1)
     about = about_run("torch", "botorch", "gpytorch", q=settings.q, n=settings.n)
-    recorder = Recorder(settings.records, about)
+    recorder = open_records(parser, settings.records, about)
     problem = settings.problem
     for method, seed in product(settings.method or METHODS, settings.seeds):
         if not recorder.has(problem=problem, method=method, seed=seed):

@@ -1,5 +1,7 @@
 """Records of benchmarks are kept as they come, and never measured twice."""
 
+import argparse
+import re
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,10 @@ from benchmarks.recording import (
     Line,
     Recorded,
     Recorder,
+    RecordsError,
     about_run,
     append_line,
+    open_records,
     read,
     read_lines,
     show,
@@ -49,16 +53,36 @@ def test_a_line_that_was_cut_off_is_left_out_and_stays_alone(tmp_path: Path) -> 
     assert list(read_lines(path)) == [ABOUT, {"n": 1}, {"n": 3}]
 
 
-@pytest.mark.parametrize("part", ["versions", "settings"])
-def test_records_of_other_versions_or_settings_are_not_gone_on_with(
-    tmp_path: Path, part: str
+@pytest.mark.parametrize(
+    ("about", "fault"),
+    [
+        ({**ABOUT, "versions": {"tool": "1.3"}}, 'versions.tool is "1.2" there and "1.3" now'),
+        ({**ABOUT, "settings": {"n": 1, "rounds": 3}}, "settings.n is null there and 1 now"),
+        ({**ABOUT, "settings": {}}, "settings.rounds is 3 there and null now"),
+        ({"machine": {}}, "the first line has no machine"),
+    ],
+)
+def test_records_of_other_runs_are_refused_with_the_field_that_differs(
+    tmp_path: Path, about: Line, fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "runs.jsonl"
     Recorder(path, ABOUT).add({"n": 1})
     before = path.read_text()
-    with pytest.raises(ValueError, match="is of other runs"):
-        Recorder(path, {**ABOUT, part: {"other": 1}})
+    with pytest.raises(SystemExit):
+        open_records(argparse.ArgumentParser(), path, about)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"error: {path}: " in line
+    with pytest.raises(RecordsError, match=re.escape(fault)):
+        Recorder(path, about)
     assert path.read_text() == before
+
+
+@pytest.mark.parametrize("text", ["", "no JSON\n", "[1]\n"])
+def test_a_file_without_a_first_line_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "runs.jsonl"
+    path.write_text(text)
+    with pytest.raises(RecordsError, match="has no first line"):
+        read(path)
 
 
 def test_what_is_written_over_reads_back(tmp_path: Path) -> None:

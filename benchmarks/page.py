@@ -1,6 +1,6 @@
 """Writes tables of ``docs/benchmarks.md`` from the records of real runs.
 
-A section between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->`` is what the benchmark NAME
+A section between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->`` is what a benchmark
 reports of ``benchmarks/records/NAME.jsonl``, and nobody's handwriting. So are the figures in
 ``docs/images``, which are drawn if matplotlib is there::
 
@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import (
+    ablation,
     engine_report,
     large,
     latency,
@@ -49,6 +50,7 @@ A line is the median over seeds, and starts where more than half of the runs hav
 feasible point; the band is between the quartiles of the thick one."""
 
 REPORTS: Mapping[str, Report] = {
+    "ablation_reported": ablation.report,
     "efficiency": lambda recorded: restore(recorded).report(FIGURES).splitlines(),
     "engine": engine_report.report,
     "large": large.report,

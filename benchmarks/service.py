@@ -8,13 +8,16 @@ before and after each row, because a machine that others use is not the same a m
 
     python -m benchmarks.service                  # everything, about five minutes
     python -m benchmarks.service --only pairs gp  # some of it
+
+A part is one table of the report. ``--records`` keeps what each of them found once it is done.
 """
 
 import argparse
 import asyncio
+import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +26,7 @@ import numpy as np
 from bbopt.rpc.v1 import optimization_service_pb2 as service_pb2
 from bbopt.rpc.v1 import trial_pb2
 from bbopt.specs import GPSpec, RandomSpec, SobolSpec, StrategySpec
+from benchmarks.recording import Recorder, about_run, add_argument, open_records, show
 from benchmarks.service_clients import (
     N_PARAMETERS,
     Samples,
@@ -36,6 +40,10 @@ from benchmarks.service_clients import (
     tell_and_ask,
 )
 from benchmarks.service_processes import EchoServer, Server, echoing, serving
+from benchmarks.service_report import PARTS, report
+
+Row = dict[str, float | str | None]
+"""A line of a table, by its columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +73,8 @@ _LOADS = (
 )
 
 
-async def pairs(folder: Path, duration_s: float) -> None:
+async def pairs(folder: Path, duration_s: float) -> AsyncIterator[Row]:
     """Ask and tell as fast as the clients can, every pair durable."""
-    print(f"\nAsk + tell, {N_PARAMETERS} parameters, {duration_s:.0f} s each, durable commits.")
-    print("Latencies and CPU per pair in ms. A pair is two calls, or one of TellAndAsk;")
-    print("'of echo' is pairs a second as a share of the calls a second of a bare gRPC echo by")
-    print("as many clients, before and after the row.")
-    titles = ("strategy", "calls", "clients", "studies", "pairs/s", "echo/s", "of echo")
-    print(row(*titles, *_LATENCIES, *_CPU, widths=_PAIRS))
     async with serving(folder / "pairs.db") as server, echoing() as echo:
         await server.until_compute_is_ready()
         for load in _LOADS:
@@ -81,20 +83,19 @@ async def pairs(folder: Path, duration_s: float) -> None:
             n_per_s, figures = await _run_pairs(server, studies, load, duration_s)
             after = await echo.calls_per_s(load.n_clients, 0.2 * duration_s)
             n_echo = (before + after) / 2
-            shares = (f"{n_per_s:.0f}", f"{n_echo:.0f}", f"{100 * n_per_s / n_echo:.0f} %")
-            calls = "one" if load.is_joined else "two"
-            cells = (load.generator, calls, load.n_clients, load.n_studies)
-            print(row(*cells, *shares, *figures, widths=_PAIRS))
-
-
-_LATENCIES = ("ask p50", "ask p99", "tell p50", "tell p99")
-_CPU = ("front", "compute", "clients")
-_PAIRS = (8, *(7,) * 13)
+            about: Row = {
+                "strategy": load.generator,
+                "calls": "one" if load.is_joined else "two",
+                "clients": load.n_clients,
+                "studies": load.n_studies,
+            }
+            speed = {"pairs/s": n_per_s, "echo/s": n_echo, "of echo": n_per_s / n_echo}
+            yield about | speed | figures
 
 
 async def _run_pairs(
     server: Server, studies: Sequence[str], load: Load, duration_s: float
-) -> tuple[float, list[str]]:
+) -> tuple[float, Row]:
     """Return pairs a second, then latencies and CPU times of a pair."""
     asks, tells = Samples(), Samples()
     end_at = time.perf_counter() + duration_s
@@ -121,28 +122,29 @@ async def _run_pairs(
     start = time.perf_counter()
     await asyncio.gather(*(run(studies[i % len(studies)]) for i in range(load.n_clients)))
     took_s = time.perf_counter() - start
-    used = [after - old for after, old in zip(server.cpu_s(), before, strict=True)]
-    used.append(time.process_time() - own_before)
-    latencies = [asks.ms(0.5), asks.ms(0.99)]
-    latencies += ["", ""] if load.is_joined else [tells.ms(0.5), tells.ms(0.99)]
-    return n_pairs / took_s, [*latencies, *(f"{1e3 * each / n_pairs:.2f}" for each in used)]
+    front_s, compute_s = (new - old for new, old in zip(server.cpu_s(), before, strict=True))
+    own_s = time.process_time() - own_before
+    return n_pairs / took_s, {
+        "ask p50": asks.ms(0.5),
+        "ask p99": asks.ms(0.99),
+        "tell p50": None if load.is_joined else tells.ms(0.5),
+        "tell p99": None if load.is_joined else tells.ms(0.99),
+        "front": 1e3 * front_s / n_pairs,
+        "compute": 1e3 * compute_s / n_pairs,
+        "clients' own": 1e3 * own_s / n_pairs,
+    }
 
 
-async def memory(folder: Path, n_tells: int) -> None:
+async def memory(folder: Path, n_tells: int) -> AsyncIterator[Row]:
     """What the front keeps of tells: nothing, once its caches are full."""
-    n_first = 10_000
-    print(f"\nThe front's own memory over {n_tells} tells of one study, MiB")
     async with serving(folder / "memory.db") as server:
         await server.until_compute_is_ready()
         study = await create_study(server, SobolSpec())
-        _say("at the start", server.memory_mib())
-        await _ask_and_tell_batches(server, study, n_first)
-        first = server.memory_mib()
-        _say(f"after {n_first} tells (SQLite's cache has its 16)", first)
-        for part in range(5):
-            await _ask_and_tell_batches(server, study, n_tells // 5)
-            _say(f"after {n_first + (part + 1) * n_tells // 5}", server.memory_mib())
-        _say(f"grown by, over the last {n_tells}", server.memory_mib() - first)
+        n_told = 0
+        for n in (0, n_tells // 6, *(n_tells // 6 * part for part in range(2, 7))):
+            await _ask_and_tell_batches(server, study, n - n_told)
+            n_told = n
+            yield {"tells": n, "front": server.memory_mib()}
 
 
 async def _ask_and_tell_batches(server: Server, study: str, n: int, size: int = 100) -> None:
@@ -170,11 +172,8 @@ async def _ask_and_tell_batches(server: Server, study: str, n: int, size: int = 
     await asyncio.gather(*(client() for _ in range(4)))
 
 
-async def model(folder: Path, n_asks: int) -> None:
+async def model(folder: Path, n_asks: int) -> AsyncIterator[Row]:
     """Asks that are answered by a Gaussian process which has seen the last tell."""
-    print(f"\nAsk of a Gaussian process after each tell, {n_asks} asks each, ms")
-    widths = (10, 12, 8, 8, 8)
-    print(row("parameters", "observations", "ask p50", "ask p90", "tell p50", widths=widths))
     async with serving(folder / "gp.db") as server:
         await server.until_compute_is_ready()
         for n_parameters in (6, 20):
@@ -187,20 +186,18 @@ async def model(folder: Path, n_asks: int) -> None:
                     trial = await asks.time(ask(server, study))
                     expect(trial, "gp")
                     await tells.time(tell(server, study, trial))
-                figures = (asks.ms(0.5), asks.ms(0.9), tells.ms(0.5))
-                print(row(n_parameters, n, *figures, widths=widths))
+                yield {
+                    "parameters": n_parameters,
+                    "observations": n,
+                    "asks": n_asks,
+                    "ask p50": asks.ms(0.5),
+                    "ask p90": asks.ms(0.9),
+                    "tell p50": tells.ms(0.5),
+                }
 
 
-async def ready_queue(folder: Path, n_asks: int) -> None:
+async def ready_queue(folder: Path, n_asks: int) -> AsyncIterator[Row]:
     """Asks that come a while after the tell, when their points have been computed."""
-    print(f"\nAsk {_PAUSE_S} s after each tell, Gaussian process, 100 observations,")
-    print(f"{n_asks} asks each, ms. Beside it, called in turn by the same client: a bare gRPC")
-    print(
-        "echo, a call of this server that reads nothing (GetServerInfo), and the tell, which is"
-    )
-    print("a durable commit. 'of echo' is the ratio of the medians of ask and echo.")
-    titles = ("queue", "parameters", "ask p50", "ask p95", "echo p50", "info p50", "tell p50")
-    print(row(*titles, "of echo", widths=_READY))
     for switch in ("on", "off"):
         async with (
             serving(folder / f"ready-{switch}.db", "--ready-queue", switch) as server,
@@ -211,15 +208,15 @@ async def ready_queue(folder: Path, n_asks: int) -> None:
                 study = await create_study(server, GPSpec(), n_parameters=n_parameters)
                 await record(server, study, 100, n_parameters=n_parameters, seed=7)
                 figures = await _ask_later(server, echo, study, n_asks)
-                print(row(switch, n_parameters, *figures, widths=_READY))
+                about: Row = {"queue": switch, "parameters": n_parameters, "asks": n_asks}
+                yield about | figures
 
 
-_READY = (6, 10, 8, 8, 8, 8, 8, 8)
 _PAUSE_S = 0.25
 """Longer than it takes to compute a point."""
 
 
-async def _ask_later(server: Server, echo: EchoServer, study: str, n_asks: int) -> list[str]:
+async def _ask_later(server: Server, echo: EchoServer, study: str, n_asks: int) -> Row:
     """Return latencies of asks whose points had time to be computed, and of other calls."""
     asks, tells, echoes, infos = Samples(), Samples(), Samples(), Samples()
     info = service_pb2.GetServerInfoRequest()
@@ -232,15 +229,18 @@ async def _ask_later(server: Server, echo: EchoServer, study: str, n_asks: int) 
         trial = await asks.time(ask(server, study))
         expect(trial, "gp")
     ratio = float(np.median(asks.seconds) / np.median(echoes.seconds))
-    shown = (asks.ms(0.5), asks.ms(0.95), echoes.ms(0.5), infos.ms(0.5), tells.ms(0.5))
-    return [*shown, f"{ratio:.1f}"]
+    return {
+        "ask p50": asks.ms(0.5),
+        "ask p95": asks.ms(0.95),
+        "echo p50": echoes.ms(0.5),
+        "GetServerInfo p50": infos.ms(0.5),
+        "tell p50": tells.ms(0.5),
+        "of echo": ratio,
+    }
 
 
-async def interference(folder: Path, n_probes: int) -> None:
+async def interference(folder: Path, n_probes: int) -> AsyncIterator[Row]:
     """What other calls notice while compute fits: the front's event loop must stay free."""
-    print(f"\nOther calls, {n_probes} each 5 ms apart, and how late the front's loop is, ms")
-    widths = (30, 8, 8, 8)
-    print(row("call", "p50", "p99", "max", widths=widths))
     async with serving(folder / "busy.db", is_probed=True) as server:
         await server.until_compute_is_ready()
         busy = await create_study(server, GPSpec())
@@ -248,98 +248,111 @@ async def interference(folder: Path, n_probes: int) -> None:
         await record(server, busy, 200, n_parameters=N_PARAMETERS, seed=3)
         await ask(server, busy)
 
-        async def probe(label: str, call: Callable[[], Awaitable[object]]) -> None:
-            samples = Samples()
-            for _ in range(n_probes):
-                await samples.time(call())
-                await asyncio.sleep(0.005)
-            figures = (samples.ms(0.5), samples.ms(0.99), samples.ms(1.0))
-            print(row(label, *figures, widths=widths))
-
-        async def probe_all(when: str) -> None:
-            await server.take_lags()
-            info = service_pb2.GetServerInfoRequest()
-            await probe(f"GetServerInfo, {when}", lambda: server.stub.GetServerInfo(info))
-            trials = [await ask(server, other) for _ in range(n_probes)]
-            await probe(f"tell, {when}", lambda: tell(server, other, trials.pop()))
-            lags = Samples(await server.take_lags())
-            figures = (lags.ms(0.5), lags.ms(0.99), lags.ms(1.0))
-            print(row(f"loop, {when}", *figures, widths=widths))
-
         async def fit_for_ever() -> None:
             while True:
                 trial = await ask(server, busy)
                 expect(trial, "gp")
                 await tell(server, busy, trial)
 
-        await probe_all("idle")
+        for row in await _probe(server, other, n_probes):
+            yield {"while": "idle", **row}
         fitting = asyncio.create_task(fit_for_ever())
         try:
-            await probe_all("while a model is fitted")
+            rows = await _probe(server, other, n_probes)
         finally:
             fitting.cancel()
             await asyncio.wait([fitting])
+        for row in rows:
+            yield {"while": "a model is fitted", **row}
 
 
-async def recovery(folder: Path) -> None:
+async def _probe(server: Server, study: str, n_probes: int) -> list[Row]:
+    """Make calls 5 ms apart, and see how late the front's loop was meanwhile."""
+    info = service_pb2.GetServerInfoRequest()
+    infos, tells = Samples(), Samples()
+    await server.take_lags()
+    for _ in range(n_probes):
+        await infos.time(server.stub.GetServerInfo(info))
+        await asyncio.sleep(0.005)
+    for trial in [await ask(server, study) for _ in range(n_probes)]:
+        await tells.time(tell(server, study, trial))
+        await asyncio.sleep(0.005)
+    lags = Samples(await server.take_lags())
+    named = {"GetServerInfo": infos, "tell": tells, "loop": lags}
+    return [
+        {"call": name, "p50": each.ms(0.5), "p99": each.ms(0.99), "max": each.ms(1.0)}
+        for name, each in named.items()
+    ]
+
+
+async def recovery(folder: Path) -> AsyncIterator[Row]:
     """Kill the server of a study with 500 observations and ask again."""
     db, n = folder / "recovery.db", 500
-    print(f"\nStart and recovery after kill -9, study of {n} observations, seconds")
     async with serving(db, is_killed=True) as server:
-        _say("first start: listening (takes tells)", server.listening_s)
-        _say("first start: compute ready", await server.until_compute_is_ready())
+        first = [server.listening_s, await server.until_compute_is_ready()]
         study = await create_study(server, GPSpec())
         await record(server, study, n, n_parameters=N_PARAMETERS, seed=5)
-        trial = await _say_ask(server, study, "first ask: reads the log, fits cold")
-        await tell(server, study, trial)
-        await tell(server, study, await _say_ask(server, study, "next ask: study is hot"))
+        for _ in range(2):
+            trial, took_s = await _timed_ask(server, study)
+            await tell(server, study, trial)
+            first.append(took_s)
     async with serving(db) as server:
-        _say("after kill -9: listening", server.listening_s)
-        _say("after kill -9: compute ready", await server.until_compute_is_ready())
-        await _say_ask(server, study, "first ask: rebuilt from the log")
+        again = [server.listening_s, await server.until_compute_is_ready()]
+        again.append((await _timed_ask(server, study))[1])
         trials = await server.stub.ListTrials(
             service_pb2.ListTrialsRequest(parent=study, page_size=1000)
         )
         assert len(trials.trials) == n + 3
+    steps = ("listening, takes tells", "compute ready", "first ask: reads the log, fits")
+    for step, before, after in zip(steps, first, again, strict=False):
+        yield {"seconds": step, "first start": before, "after `kill -9`": after}
+    yield {"seconds": "next ask", "first start": first[-1], "after `kill -9`": None}
 
 
-async def _say_ask(server: Server, study: str, label: str) -> trial_pb2.Trial:
+async def _timed_ask(server: Server, study: str) -> tuple[trial_pb2.Trial, float]:
     samples = Samples()
     trial = await samples.time(ask(server, study))
     expect(trial, "gp")
-    _say(label, samples.seconds[0])
-    return trial
+    return trial, samples.seconds[0]
 
 
-def _say(label: str, figure: float) -> None:
-    print(row(label, f"{figure:.2f}", widths=(44, 8)))
+async def run_missing(
+    recorder: Recorder, parts: Sequence[str], folder: Path, duration_s: float
+) -> None:
+    """Run the parts that have no record."""
+    measured: Mapping[str, Callable[[], AsyncIterator[Row]]] = {
+        "recovery": lambda: recovery(folder),
+        "gp": lambda: model(folder, n_asks=20),
+        "queue": lambda: ready_queue(folder, n_asks=40),
+        "interference": lambda: interference(folder, n_probes=300),
+        "memory": lambda: memory(folder, n_tells=60_000),
+        "pairs": lambda: pairs(folder, duration_s),
+    }
+    for part, rows_of in measured.items():
+        if part not in parts or recorder.has(part=part):
+            continue
+        rows = []
+        async for row in rows_of():
+            print(part, *row.values(), file=sys.stderr, flush=True)
+            rows.append({"part": part, **row})
+        for each in rows:  # All at once: a part that was broken off is run again.
+            recorder.add(each)
 
 
-def row(*cells: object, widths: Sequence[int]) -> str:
-    """Lay out one line of a table."""
-    return "  ".join(str(cell).rjust(width) for cell, width in zip(cells, widths, strict=True))
-
-
-async def main(arguments: argparse.Namespace) -> None:
-    """Run the parts that were asked for."""
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-        folder = Path(name)
-        parts: Mapping[str, Callable[[], Awaitable[None]]] = {
-            "recovery": lambda: recovery(folder),
-            "gp": lambda: model(folder, n_asks=20),
-            "queue": lambda: ready_queue(folder, n_asks=40),
-            "interference": lambda: interference(folder, n_probes=300),
-            "memory": lambda: memory(folder, n_tells=50_000),
-            "pairs": lambda: pairs(folder, arguments.seconds),
-        }
-        for part in arguments.only or parts:
-            await parts[part]()
-
-
-if __name__ == "__main__":
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what has no record and print the report; return 1 if something wanted is missed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", help="where the databases go; a temporary folder in it")
     parser.add_argument("--seconds", type=float, default=5.0, help="per row of ask + tell")
-    parts = ("recovery", "gp", "queue", "interference", "memory", "pairs")
-    parser.add_argument("--only", nargs="*", choices=parts)
-    asyncio.run(main(parser.parse_args()))
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
+    add_argument(parser)
+    settings = parser.parse_args(arguments)
+    about = about_run("torch", "grpcio", seconds=settings.seconds)
+    recorder = open_records(parser, settings.records, about)
+    with tempfile.TemporaryDirectory(dir=settings.folder) as folder:
+        asyncio.run(run_missing(recorder, settings.only, Path(folder), settings.seconds))
+    return show(report(recorder.recorded))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

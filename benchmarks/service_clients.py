@@ -36,9 +36,9 @@ class Samples:
         self.seconds.append(time.perf_counter() - start)
         return answer
 
-    def ms(self, quantile: float) -> str:
-        """Show a quantile in milliseconds."""
-        return f"{1e3 * float(np.quantile(self.seconds, quantile)):.1f}"
+    def ms(self, quantile: float) -> float:
+        """Return a quantile in milliseconds."""
+        return 1e3 * float(np.quantile(self.seconds, quantile))
 
 
 def request_id() -> str:

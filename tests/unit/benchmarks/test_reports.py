@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from benchmarks import engine_report, large, latency, regret, studies_report, turbo
+from benchmarks import (
+    engine_report,
+    large,
+    latency,
+    regret,
+    service_report,
+    studies_report,
+    turbo,
+)
 from benchmarks.recording import Recorded
 from benchmarks.service_processes import Memory
 
@@ -203,3 +211,26 @@ def test_memory_is_not_judged_beside_a_large_study() -> None:
     rows, verdicts = laid_out(studies_report.report, [run(10.0, large_n=500)])
     assert rows[-1] == "| 500 |  | 100 | 1 | 3 | 8.0 | 9.0 |"
     assert len(verdicts) == 1
+
+
+# ---------------------------------------------------------------------- service
+
+
+def test_a_part_of_the_service_is_a_table_and_many_clients_are_judged() -> None:
+    def pairs(clients: int, n_per_s: float, of_echo: float) -> dict[str, Any]:
+        about = {"part": "pairs", "strategy": "sobol", "calls": "two", "studies": 1}
+        speed = {"clients": clients, "pairs/s": n_per_s, "of echo": of_echo, "tell p50": None}
+        return about | speed
+
+    rows = [
+        {"part": "recovery", "seconds": "next ask", "first start": 0.0312},
+        pairs(1, 190.4, 0.13),
+        pairs(16, 771.6, 0.1),
+    ]
+    lines = service_report.report(Recorded(rows, ABOUT))
+    assert "| sobol | two | 1 | 16 | 772 | 0.100 |  |" in lines
+    assert [line[:48] for line in lines if line.startswith(("PASS", "MISS"))] == [
+        "PASS 16 clients of one study, a pair in two: 772",
+        "MISS 16 clients of one study, a pair in two: 20.",
+    ]
+    assert lines[lines.index("| seconds | first start |") + 2] == "| next ask | 0.0312 |"

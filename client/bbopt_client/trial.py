@@ -126,6 +126,15 @@ class Trial:
         return {name: value.value for name, value in measurement.metrics.items()}
 
     @property
+    def sd(self) -> Mapping[str, float]:
+        """The standard deviations of those final values that were told with one."""
+        measurement = self._measurement
+        if measurement is None:
+            return {}
+        known = measurement.metrics.items()
+        return {name: value.sd for name, value in known if value.sd is not None}
+
+    @property
     def feasible(self) -> bool | None:
         """Whether every constraint holds; ``None`` before the end."""
         return self._message.feasible if self._message.HasField("feasible") else None

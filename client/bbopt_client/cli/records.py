@@ -4,13 +4,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from bbopt.problem import Goal, Metric, MetricKind
-from bbopt.trial import Completed, Failed, Infeasible, Stopped
 from bbopt_client.cli.output import Record
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from bbopt.trial import Measurement
     from bbopt_client.results import TellResult
     from bbopt_client.study import Study
     from bbopt_client.trial import Trial
@@ -34,8 +32,6 @@ def trial_records(trials: Iterable["Trial"], study: "Study") -> list[Record]:
 
 
 def _trial_data(trial: "Trial", study: "Study") -> dict[str, object]:
-    measurement = _measurement(trial)
-    metrics = {} if measurement is None else measurement.metrics
     times = {
         "create_time": trial.create_time,
         "start_time": trial.start_time,
@@ -50,8 +46,8 @@ def _trial_data(trial: "Trial", study: "Study") -> dict[str, object]:
         "fidelity": trial.fidelity,
         "resume_from": trial.resume_from,
         "parameters": dict(trial.parameters),
-        "metrics": {name: value.value for name, value in metrics.items()},
-        "sd": {name: value.sd for name, value in metrics.items() if value.sd is not None},
+        "metrics": dict(trial.metrics),
+        "sd": dict(trial.sd),
         "feasible": trial.feasible,
         "generator": trial.provenance.generator,
         "degraded_from": trial.provenance.degraded_from,
@@ -59,16 +55,6 @@ def _trial_data(trial: "Trial", study: "Study") -> dict[str, object]:
         "message": trial.message,
         **{name: None if time is None else time.isoformat() for name, time in times.items()},
     }
-
-
-def _measurement(trial: "Trial") -> "Measurement | None":
-    match trial.outcome:
-        case Completed(measurement) | Stopped(measurement):
-            return measurement
-        case Infeasible(_, measurement) | Failed(_, _, measurement):
-            return measurement
-        case _:
-            return None
 
 
 def study_record(study: "Study", *, with_definition: bool = False) -> Record:

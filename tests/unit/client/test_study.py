@@ -645,6 +645,17 @@ def test_records_have_the_same_columns_in_every_row(rich: Study) -> None:
     assert done["worker"] == "w"
 
 
+def test_deviations_have_columns_where_there_are_any(rich: Study) -> None:
+    first, second = rich.ask(2)
+    first.tell({"accuracy": (0.9, 0.02), "latency_ms": 3})
+    second.tell({"accuracy": 0.8, "latency_ms": 3})
+
+    noisy, exact = rich.to_records()
+
+    assert list(noisy)[5:8] == ["accuracy", "accuracy.sd", "latency_ms"]
+    assert (noisy["accuracy.sd"], exact["accuracy.sd"]) == (0.02, None)
+
+
 def test_columns_with_clashing_names_are_told_apart(client: Client) -> None:
     study = client.create_study(
         "clash", space=[Float("x", 0, 1), Float("state", 0, 1)], objective="worker"

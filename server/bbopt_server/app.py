@@ -14,9 +14,10 @@ import sys
 from dataclasses import dataclass, field
 
 import bbopt
+from bbopt.errors import UnavailableError
 from bbopt_server.compute import Compute, ComputePool
 from bbopt_server.compute.pool import LARGE_FROM
-from bbopt_server.lockfile import announced
+from bbopt_server.lockfile import announced, holder_of
 from bbopt_server.loop import new_loop
 from bbopt_server.rpc.methods import Methods
 from bbopt_server.rpc.server import SUGGEST_HEALTH, TELL_HEALTH, Address, RpcServer
@@ -113,7 +114,7 @@ async def serve(settings: Settings) -> None:
     Raises:
         BboptError: The store or the address cannot be had, or not be made known.
     """
-    store = open_store(settings.db)
+    store = _opened(settings.db)
     compute = ComputePool(
         n_processes=settings.n_compute_processes,
         device=settings.device,
@@ -141,6 +142,15 @@ async def serve(settings: Settings) -> None:
             await _stop(app, ending)
     except BaseException:
         await app.stop(0.0)
+        raise
+
+
+def _opened(db: str) -> Store:
+    try:
+        return open_store(db)
+    except UnavailableError as error:
+        if holder := holder_of(db):
+            raise UnavailableError(f"{error}: {holder}") from error
         raise
 
 

@@ -54,3 +54,13 @@ def announced(db: str, address: str, port_file: Path | None) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 if path.read_text() == text:  # Not one that another server wrote since.
                     path.unlink()
+
+
+def holder_of(db: str) -> str:
+    """Say which other process serves a database, if its lock file knows one that lives."""
+    try:
+        record = json.loads(Path(f"{db}.lock").read_text())
+        os.kill(pid := record["pid"], 0)
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):
+        return ""
+    return f"process {pid} at {record.get('address')}"

@@ -20,7 +20,7 @@ def section(page: str, title: str) -> str:
     )[0]
 
 
-@pytest.mark.parametrize("title", ["One process", "Without a server"])
+@pytest.mark.parametrize("title", ["One process", "Ask and tell by hand", "Without a server"])
 def test_the_quickstart_runs(title: str, tmp_path: Path) -> None:
     program = re.findall(r"```python\n(.*?)```", section("quickstart.md", title), re.DOTALL)[0]
     done = subprocess.run(  # noqa: S603 - the docs' own program

@@ -48,7 +48,8 @@ def budget_violations(trials: object, cost: float | None, *, has_cost: bool) -> 
     """List the faults of a budget."""
     violations = []
     if trials is not None and (type(trials) is not int or not 1 <= trials < 2**63):
-        violations.append(Violation("budget.trials", f"must be at least 1, got {trials!r}"))
+        message = f"must be a whole number in [1, 2**63), got {trials!r}"
+        violations.append(Violation("budget.trials", message))
     if cost is not None and (not is_real(cost) or cost <= 0):
         violations.append(Violation("budget.cost", f"must be positive, got {cost!r}"))
     elif cost is not None and not has_cost:

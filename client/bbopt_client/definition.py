@@ -1,6 +1,6 @@
 """The arguments of ``create_study`` -> the definition of a study."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from bbopt.errors import InvalidError, SpecError, Violation
@@ -48,6 +48,9 @@ def define_study(
     Raises:
         SpecError: Anything is wrong; everything that is wrong is listed.
     """
+    for path, names_given in (("constraints", constraints), ("metrics", metrics)):
+        if isinstance(names_given, str):
+            raise SpecError.of(path, f"must be a list, such as [{names_given!r}]")
     if budget is not None and trials is not None:
         raise SpecError.of("trials", "is given by the budget already")
     violations = Violations(SpecError)
@@ -94,6 +97,9 @@ def strategy_named(name: str) -> StrategySpec:
 
 
 def _space(space: SpaceLike, constraints: Sequence[Constraint]) -> Space:
+    if isinstance(space, str | Mapping) or not isinstance(space, Space | Iterable):
+        kind = type(space).__name__
+        raise SpecError.of("space", f"must be a Space or a list of parameters, got {kind}")
     if not isinstance(space, Space):
         return Space(tuple(space), tuple(constraints))
     if constraints:
@@ -108,11 +114,28 @@ def _metric(given: str | Metric, field: str, kind: MetricKind | None) -> Metric:
         except SpecError as error:
             found = [Violation(field, each.message) for each in error.violations]
             raise SpecError(found) from error
-    else:
+    elif isinstance(given, Metric):
         metric = given
+    else:
+        raise SpecError.of(field, f"must be text or a Metric, got {type(given).__name__}")
     if kind is not None and metric.kind is not kind:
-        raise SpecError.of(field, f"{metric.name!r} is not of kind {kind.value}")
+        wanted = "'accuracy' or '-loss'" if kind is MetricKind.OBJECTIVE else "'qps >= 100'"
+        what = given if isinstance(given, str) else metric.name
+        raise SpecError.of(field, f"{what!r} is no {kind.value}, such as {wanted}")
     return metric
+
+
+def checked_labels(labels: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """Return labels that are text.
+
+    Raises:
+        InvalidError: A name or a value is not.
+    """
+    given: Sequence[tuple[object, object]] = tuple((labels or {}).items())
+    for name, text in given:
+        if not (isinstance(name, str) and isinstance(text, str)):
+            raise InvalidError.of(f"labels[{name}]", f"must be text, got {text!r}")
+    return labels
 
 
 def _lease(duration_s: float | None, max_attempts: int | None) -> LeasePolicy:

@@ -54,13 +54,15 @@ def optimize(
         raise InvalidError.of("trials", "must be given: the study has no budget")
     if n_workers < 1:
         raise InvalidError.of("workers", f"must be at least 1, not {n_workers}")
+    if not callable(objective):
+        raise TypeError(f"the objective cannot be called: {objective!r}")
     run = _Run(study, objective, n_trials, callback, progress, max_failures)
     if n_workers == 1:
         run.work()
     else:
         _work_in_threads(run, n_workers)
-    if run.error is not None:
-        raise run.error
+    if (error := run.error or run.only_failure) is not None:
+        raise error
     return study.best()
 
 
@@ -109,6 +111,8 @@ class _Run:
         self._has_warned = False
         self.error: BaseException | None = None
         """What ended the run early."""
+        self.only_failure: Exception | None = None
+        """The last exception of the objective, if there was never anything else."""
 
     def work(self) -> None:
         """Ask, evaluate, tell, until there is nothing left to do."""
@@ -178,7 +182,8 @@ class _Run:
             result = self._objective(trial)
         except Exception as error:
             failure, result = error, None
-            logger.info("trial %d failed", trial.number, exc_info=True)
+            logger.warning("trial %d failed: %s", trial.number, describe(error))
+            logger.debug("trial %d failed", trial.number, exc_info=True)
         if self._is_over and not trial.is_held:
             return  # Given back.
         if trial.directive is Directive.CANCEL:
@@ -199,6 +204,7 @@ class _Run:
             is_failed = trial.state in (TrialState.FAILED, TrialState.QUEUED)
             self._n_failed += is_failed
             self._n_failed_in_a_row = self._n_failed_in_a_row + 1 if failure else 0
+            self.only_failure = failure if self._n_failed_in_a_row == self._n_done else None
             is_flapping = self._n_failed_in_a_row >= self._max_failures
             progress = Progress(trial, self._n_done, self._n_failed, self._n_trials)
         with self._telling:

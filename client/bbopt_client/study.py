@@ -1,5 +1,6 @@
 """A study: ask for points, tell what they measured, read what is known."""
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -32,6 +33,7 @@ from bbopt.rpc.v1.optimization_service_pb2 import (
 from bbopt.space import ParamValue
 from bbopt.specs import StudySpec
 from bbopt.trial import Failed, Outcome, TrialState
+from bbopt_client.definition import checked_labels
 from bbopt_client.optimizing import Objective, Progress, optimize
 from bbopt_client.outcomes import Result, outcome_of
 from bbopt_client.records import Cell, to_records
@@ -331,6 +333,8 @@ class Study:
             InvalidError: A point is not one of the space.
             PreconditionError: There is no model yet.
         """
+        if isinstance(points, Mapping):
+            raise InvalidError.of("points", "must be a list of points")
         for position, point in enumerate(points):
             self._check_point(point, f"points[{position}].")
         answer = self.session.connection.call(
@@ -363,6 +367,9 @@ class Study:
     ) -> Iterator[Trial]:
         """Read all trials a page at a time."""
         wanted = (states,) if isinstance(states, TrialState) else tuple(states or ())
+        for each in wanted:
+            if not isinstance(each, TrialState):
+                raise InvalidError.of("states", "must be of TrialState")
         n_cells = len(self.problem.space.parameters) + len(self.problem.metrics)
         request = ListTrialsRequest(
             parent=str(self.name),
@@ -410,13 +417,15 @@ class Study:
             workers: Threads that evaluate at once.
             callback: Called after every evaluation, by one thread at a time.
             progress: The same, with counts for a progress bar.
-            max_failures: So many exceptions in a row end the run with the last one.
+            max_failures: So many exceptions in a row end the run with the last one; so does
+                the end of a run in which nothing but exceptions came.
 
         Returns:
             The best trial of the study.
 
         Raises:
             InvalidError: Neither ``trials`` nor the study's budget sets an end.
+            TypeError: The objective cannot be called.
             KeyboardInterrupt: Trials under way were given back first.
         """
         return optimize(
@@ -440,7 +449,7 @@ class Study:
     def _ask_request(
         self, n: int, wait_s: float, allow_fallback: bool, lease_s: float | None
     ) -> AskTrialsRequest:
-        if not 1 <= n <= 256:
+        if not 1 <= (n := operator.index(n)) <= 256:
             raise InvalidError.of("n", f"must be in [1, 256], not {n}")
         degrade = (
             AskTrialsRequest.DEGRADE_ALLOW_FALLBACK
@@ -515,7 +524,7 @@ class Study:
             parameters=parameters_to_message(self.problem.space.canonical(parameters)),
             outcome=None if outcome is None else outcome_to_message(outcome),
             request_id=new_request_id(),
-            labels=labels,
+            labels=checked_labels(labels),
         )
         answer = self.session.connection.call(
             lambda stubs: stubs.optimization.CreateTrial, request
@@ -530,5 +539,5 @@ class Study:
             )
 
     def _trial_name(self, trial: Trial | int) -> str:
-        number = trial.number if isinstance(trial, Trial) else trial
+        number = trial.number if isinstance(trial, Trial) else operator.index(trial)
         return str(TrialName(self.name.project, self.name.study, number))

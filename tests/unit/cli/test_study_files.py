@@ -271,7 +271,7 @@ lease: {duration: 2y}
         (SHORT + "parameter_constraints: [x + z <= 1]", 3, "there is no parameter 'z'"),
         (SHORT + "parameter_constraints: [3]", 3, "must be text such as"),
         (SHORT + "parameter_constraints: [{exclude: {x: {low: 0}}}]", 3, "high: is missing"),
-        (SHORT + "budget: 0", 3, "must be at least 1"),
+        (SHORT + "budget: 0", 3, "must be a whole number in [1, "),
         (SHORT + "budget: many", 3, "must be an integer"),
         (SHORT + "budget: {trials: 1.5}", 3, "must be an integer"),
         (SHORT + "budget: true", 3, "must be an integer"),

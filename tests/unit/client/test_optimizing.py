@@ -75,6 +75,25 @@ def test_an_objective_that_only_fails_ends_the_run_with_its_own_error(
     assert len(study.trials()) <= 3 + workers
 
 
+def test_a_short_run_that_only_failed_ends_with_the_last_error(
+    study: Study, caplog: pytest.LogCaptureFixture
+) -> None:
+    def objective(trial: Trial) -> float:
+        raise KeyError(f"no such column {trial.number}")
+
+    with pytest.raises(KeyError, match="no such column 2"):
+        study.optimize(objective, trials=2)
+
+    assert "trial 1 failed: KeyError" in caplog.text
+
+
+def test_what_cannot_be_called_is_no_objective(study: Study) -> None:
+    with pytest.raises(TypeError, match="cannot be called"):
+        study.optimize(3, trials=2)  # type: ignore[arg-type]
+
+    assert study.trials() == []
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {"loss": float("-inf")}])
 def test_a_result_that_is_not_finite_fails_the_trial(study: Study, value: object) -> None:
     study.optimize(lambda _: value, trials=1)  # type: ignore[arg-type,return-value]

@@ -1,4 +1,6 @@
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,6 +161,37 @@ def test_everything_that_is_wrong_with_a_definition_is_said_at_once(client: Clie
         "metrics[4].name",
         "budget.trials",
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"space": None}, "space: must be a Space or a list of parameters, got NoneType"),
+        ({"space": {"x": (0, 1)}}, "space: must be a Space or a list of parameters, got dict"),
+        ({"objective": ["a", "-b"]}, "objective: must be text or a Metric, got list"),
+        ({"objective": "a <= 3"}, "objective: 'a <= 3' is no objective, such as 'accuracy'"),
+        ({"constraints": ["qps"]}, "'qps' is no constraint, such as 'qps >= 100'"),
+        ({"constraints": "qps >= 1"}, "constraints: must be a list, such as ['qps >= 1']"),
+        ({"trials": 3.5}, "budget.trials: must be a whole number in [1, 2**63), got 3.5"),
+        ({"labels": {"owner": 7}}, "labels[owner]: must be text, got 7"),
+    ],
+)
+def test_what_is_of_the_wrong_kind_is_named(
+    client: Client, given: dict[str, Any], fault: str
+) -> None:
+    arguments = {"space": [Float("x", 0, 1)], "objective": "a", **given}
+    with pytest.raises(InvalidError, match=re.escape(fault)):
+        client.create_study("s", **arguments)
+
+
+def test_points_states_and_counts_of_the_wrong_kind_are_refused(study: Study) -> None:
+    with pytest.raises(InvalidError, match="points: must be a list"):
+        study.predict({"x": 0.5})  # type: ignore[arg-type]
+    with pytest.raises(InvalidError, match="states: must be of TrialState"):
+        study.trials("completed")  # type: ignore[arg-type]
+    for call in (study.ask, study.trial):
+        with pytest.raises(TypeError, match="integer"):
+            call("3")  # type: ignore[arg-type]
 
 
 def test_a_fractional_seed_is_a_type_error(client: Client) -> None:

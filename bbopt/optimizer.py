@@ -126,6 +126,9 @@ class Optimizer:
             raise SpecError.of("seed", f"must be an integer, not {seed!r}") from error
         if not 0 <= self.seed < 2**64:
             raise SpecError.of("seed", f"must be in [0, 2**64), not {self.seed}")
+        if not isinstance(problem, Problem):
+            kind = type(problem).__name__
+            raise TypeError(f"not a Problem but of type {kind}; Problem.of(space, '-loss')?")
         self.problem = problem
         self.spec = spec_of(strategy)
         violations = find_unsupported(
@@ -208,7 +211,7 @@ class Optimizer:
         known = self._trial(trial)
         if known.outcome is not None:
             raise TrialFinishedError(f"trial {known.number} is {known.state.value}")
-        if step < 0:
+        if operator.index(step) < 0:
             raise InvalidError.of("step", f"must not be negative, not {step}")
         metrics = values_of(self.problem, values)
         violations = self.problem.check_result(metrics, partial=True)
@@ -304,6 +307,8 @@ class Optimizer:
             UnsupportedError: The strategy has no model.
             PreconditionError: There are too few results for a model yet.
         """
+        if isinstance(points, Mapping):
+            raise InvalidError.of("points", "must be a list of points")
         codec = self._context.codec
         rows = [codec.encode(self._point(point)) for point in points]
         with one_thread():
@@ -455,7 +460,7 @@ class Optimizer:
         )
 
     def _trial(self, trial: Trial | int) -> Trial:
-        number = trial if isinstance(trial, int) else trial.number
+        number = trial.number if isinstance(trial, Trial) else operator.index(trial)
         if number not in self.trials:
             raise NotFoundError(f"there is no trial {number}")
         return self.trials[number]
@@ -468,7 +473,7 @@ class Optimizer:
 
 
 def _check_count(n: int) -> None:
-    if n < 1:
+    if operator.index(n) < 1:
         raise InvalidError.of("n", f"must be at least 1, not {n}")
 
 

@@ -73,6 +73,9 @@ class Problem:
         Raises:
             SpecError: Anything is wrong; every fault is listed.
         """
+        for name, several in (("constraints", constraints), ("tracked", tracked)):
+            if isinstance(several, str):
+                raise SpecError.of(name, f"must be a list, such as [{several!r}]")
         given = [(objective, MetricKind.OBJECTIVE)]
         given += [(constraint, MetricKind.CONSTRAINT) for constraint in constraints]
         given += [] if cost is None else [(cost, MetricKind.COST)]
@@ -205,6 +208,9 @@ def _metric_of(metric: str | Metric, kind: MetricKind) -> Metric:
         if kind in (MetricKind.COST, MetricKind.TRACKED):
             return Metric(metric, kind)
         metric = Metric.parse(metric)
+    if not isinstance(metric, Metric):
+        kind_given = type(metric).__name__
+        raise SpecError.of(kind.value, f"must be text or a Metric, got {kind_given}")
     if metric.kind is not kind:
         raise SpecError.of(
             f"metrics[{metric.name}].kind", f"must be a {kind.value}, got a {metric.kind.value}"

@@ -116,4 +116,6 @@ def _plugin_of(spec: object) -> Plugin:
     for plugin in plugins():
         if type(spec) is plugin.spec:
             return plugin
+    if isinstance(spec, type):
+        raise SpecError.of("strategy", f"is a class: give settings, such as {spec.__name__}()")
     raise SpecError.of("strategy", f"{type(spec).__name__} belongs to no strategy")

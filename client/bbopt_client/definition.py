@@ -72,7 +72,7 @@ def define_study(
             metric = _metric(given, path, kind)
         read.append(metric)
     with violations.within(""):
-        settings = strategy_named(strategy) if isinstance(strategy, str) else strategy
+        settings = _settings(strategy)
     with violations.within(""):
         lease = _lease(lease_s, max_attempts)
     with violations.within(""):
@@ -94,6 +94,15 @@ def strategy_named(name: str) -> StrategySpec:
     if name not in NAMES:
         raise SpecError.of("strategy", f"must be one of {', '.join(NAMES)}, not {name!r}")
     return NAMES[name]()
+
+
+def _settings(given: str | StrategySpec) -> StrategySpec:
+    if isinstance(given, str):
+        return strategy_named(given)
+    if type(given) not in NAMES.values():
+        text = f"must be a name or settings such as GPSpec(), got {given!r}"
+        raise SpecError.of("strategy", text)
+    return given
 
 
 def _space(space: SpaceLike, constraints: Sequence[Constraint]) -> Space:

@@ -350,6 +350,16 @@ class TestDefinition:
         with pytest.raises(SpecError, match="belongs to no strategy"):
             Optimizer(problem(), 17)
 
+    def test_what_is_no_problem_and_no_settings_is_said_plainly(self) -> None:
+        with pytest.raises(TypeError, match=r"Space; Problem.of\(space"):
+            Optimizer(SPACE)  # type: ignore[arg-type]
+        with pytest.raises(SpecError, match=r"is a class: give settings, such as GPSpec\(\)"):
+            Optimizer(problem(), GPSpec)
+        with pytest.raises(SpecError, match="objective: must be text or a Metric, got list"):
+            Problem.of(SPACE, ["-loss"])  # type: ignore[arg-type]
+        with pytest.raises(SpecError, match=r"constraints: must be a list, such as \['a <= 3"):
+            Problem.of(SPACE, "-loss", constraints="a <= 3")
+
     def test_too_many_parameters_for_a_model_are_refused_with_alternatives(self) -> None:
         wide = Space(tuple(Float(f"x{i}", 0.0, 1.0) for i in range(301)))
         with pytest.raises(UnsupportedError, match=r"301 .*at most 300.*auto, random, sobol"):

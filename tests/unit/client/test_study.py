@@ -173,6 +173,10 @@ def test_everything_that_is_wrong_with_a_definition_is_said_at_once(client: Clie
         ({"constraints": ["qps"]}, "'qps' is no constraint, such as 'qps >= 100'"),
         ({"constraints": "qps >= 1"}, "constraints: must be a list, such as ['qps >= 1']"),
         ({"trials": 3.5}, "budget.trials: must be a whole number in [1, 2**63), got 3.5"),
+        (
+            {"strategy": GPSpec},
+            "strategy: must be a name or settings such as GPSpec(), got <cl",
+        ),
         ({"labels": {"owner": 7}}, "labels[owner]: must be text, got 7"),
     ],
 )

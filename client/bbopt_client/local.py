@@ -62,7 +62,11 @@ class LocalServer:
         """
         with self._lock:
             if self._address is None or not _answers(self._address):
-                self._address = self._start() if self._is_memory else self._find_or_start()
+                try:
+                    self._address = self._start() if self._is_memory else self._find_or_start()
+                except OSError as error:
+                    text = f"no server for {self.path} could be started: {error}"
+                    raise UnavailableError(text) from error
             return self._address
 
     def keep_alive(self, connection: Connection) -> None:

@@ -188,6 +188,15 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     assert "database" in str(caught.value)
 
 
+def test_a_folder_that_cannot_be_written_is_said_plainly(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(UnavailableError, match=r"db could be started: .*File exists"),
+        Client.local(tmp_path / "file" / "studies.db") as client,
+    ):
+        client.studies()
+
+
 def test_a_missing_server_package_is_named_with_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

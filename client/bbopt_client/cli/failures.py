@@ -121,7 +121,9 @@ def _is_expected(error: Exception) -> bool:
 
 def _message(error: Exception) -> str:
     if hasattr(error, "format_message"):
-        return f"{error.format_message()} (see bbopt --help)"
+        command = getattr(getattr(error, "ctx", None), "command_path", "bbopt")
+        text = error.format_message().replace("Value error, ", "")
+        return f"{text} (see {command} --help)"
     if isinstance(error, SpecError) and len(error.violations) > 1:
         return f"{len(error.violations)} faults"
     return str(error) if _is_expected(error) else f"unexpected {type(error).__name__}: {error}"

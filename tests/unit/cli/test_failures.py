@@ -104,7 +104,8 @@ def test_a_command_line_may_ask_for_json_errors(words: Sequence[str], expected: 
 
 def test_usage_errors_exit_with_two(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["trials", "--bogus"]) == 2
-    assert capsys.readouterr().err.startswith("error: No such option: --bogus")
+    expected = "error: No such option: --bogus (see bbopt trials --help)\n"
+    assert capsys.readouterr().err == expected
     assert run(["trials", "-o", "json"]) == 2
     assert json.loads(capsys.readouterr().err)["code"] == "USAGE"
 

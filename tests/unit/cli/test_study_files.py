@@ -288,6 +288,8 @@ lease: {duration: 2y}
         (SHORT + "constraints: [loss <= 3]", 3, "loss"),
         (SHORT + "metrics: [{name: m, lower: 3}]", 3, "unknown key"),
         (SHORT + "seed: 18446744073709551616", 3, "must be in"),
+        (SHORT + "name: my study", 3, "name: must be 1 to 128 of A-Z a-z 0-9"),
+        (SHORT + "project: a/b", 3, "project: must be 1 to 128 of A-Z a-z 0-9"),
     ],
 )
 def test_a_fault_is_named_with_its_line(text: str, line: int | None, message: str) -> None:

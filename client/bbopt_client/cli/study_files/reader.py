@@ -18,8 +18,9 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
-from bbopt.errors import SpecError
+from bbopt.errors import InvalidError, SpecError
 from bbopt.problem import Budget, Fidelity, Metric, Problem
+from bbopt.rpc.names import check_id
 from bbopt.space import Constraint, Exclude, Fixed, Float, Parameter, Simplex, Space
 from bbopt.specs import (
     NAMES,
@@ -123,13 +124,23 @@ def _read(fields: Fields) -> StudyDefinition | None:
     lease = _read_lease(fields)
     seed = _read_seed(fields)
     labels = _read_labels(fields)
-    name, project = fields.text("name"), fields.text("project")
+    name, project = _read_id(fields, "name"), _read_id(fields, "project")
     problem = _build_problem(space, metrics, budget, fidelity, fields.faults)
     if problem is None:
         return None
     return StudyDefinition(
         StudySpec(problem, strategy, seed, lease), name=name, project=project, labels=labels
     )
+
+
+def _read_id(fields: Fields, key: str) -> str | None:
+    text = fields.text(key)
+    if text is not None:
+        try:
+            check_id(text)
+        except InvalidError as error:
+            fields.faults.add(key, error.violations[0].message)
+    return text
 
 
 @dataclass(frozen=True, slots=True)

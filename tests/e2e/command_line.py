@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from bbopt_client.cli import main
+from bbopt_client.cli import app
 
 BBOPT = (sys.executable, "-m", "bbopt_client.cli")
 START_TIMEOUT_S = 60.0
@@ -84,7 +84,7 @@ class CommandLine:
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
-            given = main.run(words)
+            given = app.run(words)
         assert given == code, (given, out.getvalue(), err.getvalue())
         return Done(out.getvalue(), err.getvalue())
 

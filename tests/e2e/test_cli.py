@@ -331,7 +331,7 @@ def test_serve_ends_on_sigterm_and_keeps_everything(tmp_path: Path) -> None:
 
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from bbopt_client.cli.main import run; run(['--help']);"
+        "import sys; from bbopt_client.cli.app import run; run(['--help']);"
         "heavy = {'torch', 'sklearn', 'scipy', 'botorch', 'grpc', 'google', 'yaml'};"
         "loaded = {name.split('.')[0] for name in sys.modules} & heavy;"
         "print(sorted(loaded), file=sys.stderr)"

@@ -1,7 +1,9 @@
 """Exit codes, messages on standard error, and small readers of what people type."""
 
 import json
+import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 import pytest
 
@@ -20,11 +22,12 @@ from bbopt.errors import (
     Violation,
 )
 from bbopt.trial import Value
+from bbopt_client.cli.app import run
 from bbopt_client.cli.connecting import split_study, split_trial
 from bbopt_client.cli.doctor import Finding, Level, worst_exit_code
 from bbopt_client.cli.durations import parse_duration
 from bbopt_client.cli.failures import CommandError, ExitCode, report_failure, wants_json
-from bbopt_client.cli.main import run
+from bbopt_client.cli.main import main
 from bbopt_client.cli.planning import work_exit_code
 from bbopt_client.cli.tell_values import parse_metrics
 from bbopt_client.worker.loop import WorkEnd
@@ -100,6 +103,20 @@ def test_a_bug_says_how_to_see_more(
 )
 def test_a_command_line_may_ask_for_json_errors(words: Sequence[str], expected: bool) -> None:
     assert wants_json(words) is expected
+
+
+def test_an_interrupt_while_the_commands_load_is_quiet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Loading(ModuleType):
+        @property
+        def run(self) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "bbopt_client.cli.app", Loading("app"))
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 130
 
 
 def test_usage_errors_exit_with_two(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import typer
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
-from bbopt_client.cli.main import app, run
+from bbopt_client.cli.app import app, run
 
 
 def texts(command: object, path: str = "bbopt") -> Iterator[tuple[str, str]]:

@@ -71,6 +71,11 @@ def trial_row(study_key: int, number: int, **changes: object) -> TrialRow:
     return row._replace(**changes)  # type: ignore[arg-type]
 
 
+def held_row(study_key: int, number: int, **changes: object) -> TrialRow:
+    """Build the row of a trial that a worker holds."""
+    return trial_row(study_key, number, lease_token=AWKWARD, **changes)
+
+
 def event_row(study_key: int, revision: int, **changes: object) -> EventRow:
     row = EventRow(study_key, revision, "told", None, b"payload", 3.5)
     return row._replace(**changes)  # type: ignore[arg-type]
@@ -318,6 +323,52 @@ class StoreContract:
         some = store.read(lambda t: t.count_trials(key, states=("ACTIVE", "FAILED")))
         assert {state: n for state, n in some.items() if n} == {"ACTIVE": 2}
 
+    def test_counts_of_some_states_follow_every_change(self, store: Driven) -> None:
+        key, other = store.add_study("a").key, store.add_study("b").key
+        states = ("QUEUED", "ACTIVE")
+
+        def count(t: Transaction) -> dict[str, int]:
+            return {state: n for state, n in t.count_trials(key, states=states).items() if n}
+
+        def work(t: Transaction) -> None:
+            assert count(t) == {}
+            for number in (1, 2, 3):
+                t.insert_trial(held_row(key, number))
+            t.insert_trial(held_row(other, 1))
+            assert count(t) == {"ACTIVE": 3}
+            t.update_trial(trial_row(key, 1, state="COMPLETED"))
+            t.update_trial(trial_row(key, 2, state="QUEUED"))
+            assert count(t) == {"QUEUED": 1, "ACTIVE": 1}
+            t.update_trial(held_row(key, 2, state="ACTIVE"))
+            assert t.count_trials(key, states=("COMPLETED",)) == {"COMPLETED": 1}
+            assert count(t) == {"ACTIVE": 2}
+
+        store.transact(work)
+        assert store.read(count) == {"ACTIVE": 2}
+
+    def test_a_trial_and_its_count_are_as_before_what_was_undone(self, store: Driven) -> None:
+        key = store.add_study().key
+        store.add_trials(key, held_row(key, 1))
+
+        def look(t: Transaction) -> tuple[TrialRow | None, int]:
+            return t.trial(key, 1), t.count_trials(key, states=("ACTIVE",)).get("ACTIVE", 0)
+
+        def end(t: Transaction) -> None:
+            t.update_trial(trial_row(key, 1, state="FAILED"))
+            t.insert_trial(held_row(key, 2))
+            t.insert_trial(held_row(key, 3))
+            raise LookupError
+
+        async def together() -> list[object]:
+            works = [look, end, look, end]
+            jobs = [store.store.transact(work) for work in works]
+            return await asyncio.gather(*jobs, return_exceptions=True)
+
+        before, first, after, second = store.runner.run(together())
+        assert isinstance(first, LookupError)
+        assert isinstance(second, LookupError)
+        assert before == after == store.read(look) == (held_row(key, 1), 1)
+
     # Events and measurements
 
     def test_events_are_listed_in_order_of_revision_and_in_pages(self, store: Driven) -> None:
@@ -403,22 +454,24 @@ class StoreContract:
         found = store.read(lambda t: t.response("default", "AskTrials", "r"))
         assert found == response_row("r")
 
-    def test_the_oldest_answers_are_forgotten_first(self, store: Driven) -> None:
+    def test_the_answers_stored_first_are_forgotten_first(self, store: Driven) -> None:
         def work(t: Transaction) -> None:
-            for age in (3, 1, 4, 2, 5):
-                t.put_response(response_row(f"r{age}", at=float(age)))
+            for name, at in ("c", 1.0), ("a", 2.0), ("e", 5.0), ("b", 3.0), ("d", 6.0):
+                t.put_response(response_row(name, at=at))
 
-        def left(t: Transaction) -> list[int]:
-            found = [t.response("default", "AskTrials", f"r{age}") for age in range(1, 6)]
-            return [int(row.at) for row in found if row is not None]
+        def left(t: Transaction) -> str:
+            found = [t.response("default", "AskTrials", name) for name in "abcde"]
+            return "".join(row.request_id for row in found if row is not None)
 
         store.transact(work)
-        assert store.transact(lambda t: t.drop_responses(before=4.0, limit=2)) == 2
-        assert store.read(left) == [3, 4, 5]
-        assert store.transact(lambda t: t.drop_responses(before=4.0, limit=2)) == 1
+        assert store.transact(lambda t: t.drop_responses(before=4.0, limit=1)) == 1
+        assert store.read(left) == "abde"
+        assert store.transact(lambda t: t.drop_responses(before=4.0, limit=3)) == 2
+        assert store.read(left) == "de"
+        store.transact(lambda t: t.put_response(response_row("c", at=3.0)))
         assert store.transact(lambda t: t.drop_responses(before=4.0, limit=2)) == 0
-        assert store.read(left) == [4, 5]
-        store.transact(lambda t: t.put_response(response_row("r1")))
+        assert store.transact(lambda t: t.drop_responses(before=4.0, limit=3)) == 1
+        assert store.read(left) == "de"
 
     # Transactions
 

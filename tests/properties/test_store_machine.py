@@ -105,8 +105,8 @@ class Model:
         self._add("response", (row.project, row.method, row.request_id), row)
 
     def drop_responses(self, *, before: float, limit: int) -> int:
-        old = [row for _, row in sorted(self.rows["response"].items()) if row.at < before]
-        old = sorted(old, key=lambda row: row.at)[:limit]
+        first = list(self.rows["response"].values())[:limit]
+        old = [row for row in first if row.at < before]
         for row in old:
             del self.rows["response"][row.project, row.method, row.request_id]
         return len(old)

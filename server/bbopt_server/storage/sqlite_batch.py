@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from bbopt.errors import DataLossError, UnavailableError
 from bbopt_server.crash_points import reach
-from bbopt_server.storage.sqlite_transaction import SqliteTransaction, StudyRows
+from bbopt_server.storage.sqlite_rows import StudyRows, TrialRows
+from bbopt_server.storage.sqlite_transaction import SqliteTransaction
 from bbopt_server.storage.store import Transaction
 
 T = TypeVar("T")
@@ -89,9 +90,9 @@ class Batches:
         self._path = path
         self._connection = connection
         self._on_point = on_point
-        self._rows = StudyRows()
-        self._reader = SqliteTransaction(connection, self._rows, is_writable=False)
-        self._writer = SqliteTransaction(connection, self._rows, is_writable=True)
+        self._known = studies, trials = StudyRows(), TrialRows()
+        self._reader = SqliteTransaction(connection, studies, trials, is_writable=False)
+        self._writer = SqliteTransaction(connection, studies, trials, is_writable=True)
         self._last_commit_s = 0.0
         self._n_quick = 0
         self._checkpoint_writes = checkpoint_writes
@@ -251,7 +252,7 @@ class Batches:
             reach("store.after_work")
         except BaseException as error:
             job.error = self._translated(error)
-            self._rows.clear()
+            self._forget()
             if not self._connection.in_transaction:
                 raise sqlite3.OperationalError("the transaction was rolled back") from error
             if is_first:
@@ -265,7 +266,7 @@ class Batches:
     def _fail(self, batch: Batch, error: BaseException) -> None:
         """Undo a batch whose commit failed: nobody in it is acknowledged."""
         _log.error("%s: a commit failed: %s", self._path, error)
-        self._rows.clear()
+        self._forget()
         failure = self._translated(error)
         if not isinstance(failure, UnavailableError):
             failure = UnavailableError(f"the store could not commit: {error}")
@@ -280,6 +281,11 @@ class Batches:
         for job in batch.ran:
             # An error of the work itself stands: it would have been raised in any case.
             job.error = job.error or failure
+
+    def _forget(self) -> None:
+        """Forget rows that may have been undone."""
+        for rows in self._known:
+            rows.clear()
 
     def _translated(self, error: BaseException) -> BaseException:
         """Make an error of SQLite one of ours, and stop for good where the disk failed."""

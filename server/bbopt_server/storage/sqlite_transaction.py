@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from bbopt_server.storage.sqlite_rows import StudyRows, TrialRows
 from bbopt_server.storage.store import (
     EventRow,
     MeasurementRow,
@@ -78,9 +79,9 @@ VALUES (?, ?, ?, ?, ?, ?)"""
 
 _DROP_RESPONSES = """
 DELETE FROM response WHERE rowid IN (
-  SELECT rowid FROM response WHERE at < ?
-  ORDER BY at, project, method, request_id LIMIT ?)"""
+  SELECT rowid FROM (SELECT rowid, at FROM response ORDER BY rowid LIMIT ?) WHERE at < ?)"""
 
+_N_TRIALS = StudyRow._fields.index("n_trials")
 _LATE, _FEASIBLE = TrialRow._fields.index("late"), TrialRow._fields.index("feasible")
 
 _TAKEN = (
@@ -90,56 +91,20 @@ _TAKEN = (
 )
 
 
-_MAX_STUDIES = 256
-
-
-class StudyRows:
-    """The rows of the studies used last, as they stand in the open transaction.
-
-    Nobody else may open the file, so a row that was read or written is the row until the
-    next change, or until something is undone: then ``clear`` is called. Deleted studies are
-    not kept.
-    """
-
-    def __init__(self) -> None:
-        self._by_key: dict[int, StudyRow] = {}
-        self._by_name: dict[tuple[str, str], StudyRow] = {}
-
-    def by_key(self, key: int) -> StudyRow | None:
-        """Return a study if it is known here."""
-        return self._by_key.get(key)
-
-    def by_name(self, project: str, study_id: str) -> StudyRow | None:
-        """Return a study if it is known here."""
-        return self._by_name.get((project, study_id))
-
-    def keep(self, row: StudyRow) -> StudyRow:
-        """Take over a row as it was read or written, and return it."""
-        name = (row.project, row.study_id)
-        if row.state == "DELETED":
-            self._by_key.pop(row.key, None)
-            if (known := self._by_name.get(name)) is not None and known.key == row.key:
-                del self._by_name[name]
-            return row
-        if len(self._by_key) >= _MAX_STUDIES and row.key not in self._by_key:
-            self.clear()
-        self._by_key[row.key] = self._by_name[name] = row
-        return row
-
-    def clear(self) -> None:
-        """Know nothing any more."""
-        self._by_key.clear()
-        self._by_name.clear()
-
-
 class SqliteTransaction:
     """``Transaction`` over an open connection; beginning and ending it is the store's."""
 
     def __init__(
-        self, connection: sqlite3.Connection, rows: StudyRows, *, is_writable: bool
+        self,
+        connection: sqlite3.Connection,
+        studies: StudyRows,
+        trials: TrialRows,
+        *,
+        is_writable: bool,
     ) -> None:
         self._connection = connection
-        self._rows = rows
+        self._studies = studies
+        self._trials = trials
         self._is_writable = is_writable
         self.n_written = 0
         """Statements that wrote, so far: about as many as rows."""
@@ -151,32 +116,32 @@ class SqliteTransaction:
         cursor = self._write(_INSERT_STUDY, row)
         key = cursor.lastrowid
         assert key is not None  # noqa: S101 - an INSERT that succeeded has a row id.
-        return self._rows.keep(row._replace(key=key))
+        return self._studies.keep(row._replace(key=key))
 
     def update_study(self, row: StudyRow) -> None:
         """See ``Transaction``."""
-        known = self._rows.by_key(row.key)
+        known = self._studies.by_key(row.key)
         if known is not None and _is_advance(known, row):
             values = (row.key, row.n_trials, row.revision, row.cost_spent, row.updated_at)
             self._write(_ADVANCE_STUDY, values)
         elif self._write(_UPDATE_STUDY, row).rowcount == 0:
             raise KeyError(f"no study {row.key} of this name and uid")
-        self._rows.keep(row)
+        self._studies.keep(row)
 
     def study(self, project: str, study_id: str) -> StudyRow | None:
         """See ``Transaction``."""
-        if (known := self._rows.by_name(project, study_id)) is not None:
+        if (known := self._studies.by_name(project, study_id)) is not None:
             return known
         where = "WHERE project = ? AND study_id = ? AND state <> 'DELETED'"
         found = self._connection.execute(_SELECT_STUDY + where, (project, study_id)).fetchone()
-        return found and self._rows.keep(StudyRow(*found))
+        return found and self._studies.keep(StudyRow(*found))
 
     def study_by_key(self, key: int) -> StudyRow | None:
         """See ``Transaction``."""
-        if (known := self._rows.by_key(key)) is not None:
+        if (known := self._studies.by_key(key)) is not None:
             return known
         found = self._connection.execute(_SELECT_STUDY + "WHERE key = ?", (key,)).fetchone()
-        return found and self._rows.keep(StudyRow(*found))
+        return found and self._studies.keep(StudyRow(*found))
 
     def studies(
         self, project: str, *, after_key: int = 0, limit: int = 100, deleted: bool = False
@@ -200,17 +165,21 @@ class SqliteTransaction:
     def insert_trial(self, row: TrialRow) -> None:
         """See ``Transaction``."""
         self._write(_INSERT_TRIAL, row)
+        self._trials.insert(row)
 
     def update_trial(self, row: TrialRow) -> None:
         """See ``Transaction``."""
         if self._write(_UPDATE_TRIAL, row).rowcount == 0:
             raise KeyError(f"no trial {row.number} of study {row.study_key}")
+        self._trials.update(row)
 
     def trial(self, study_key: int, number: int) -> TrialRow | None:
         """See ``Transaction``."""
+        if (known := self._trials.held(study_key, number)) is not None:
+            return known
         where = "WHERE study_key = ? AND number = ?"
         found = self._connection.execute(_SELECT_TRIAL + where, (study_key, number)).fetchone()
-        return found and _trial(found)
+        return found and self._trials.keep(_trial(found))
 
     def trials(
         self,
@@ -232,8 +201,13 @@ class SqliteTransaction:
 
     def count_trials(self, study_key: int, *, states: Sequence[str] = ()) -> Mapping[str, int]:
         """See ``Transaction``."""
+        if (known := self._trials.counts(study_key, states)) is not None:
+            return known
         query = _count_trials(len(states))
-        return dict(self._connection.execute(query, (study_key, *states)).fetchall())
+        counts = dict(self._connection.execute(query, (study_key, *states)).fetchall())
+        if states:
+            self._trials.keep_counts(study_key, states, counts)
+        return counts
 
     # Events and measurements
 
@@ -276,7 +250,7 @@ class SqliteTransaction:
 
     def drop_responses(self, *, before: float, limit: int) -> int:
         """See ``Transaction``."""
-        return self._write(_DROP_RESPONSES, (before, limit)).rowcount
+        return self._write(_DROP_RESPONSES, (limit, before)).rowcount
 
     def _write(self, statement: str, values: tuple[Any, ...]) -> sqlite3.Cursor:
         if not self._is_writable:
@@ -305,11 +279,10 @@ def _is_advance(known: StudyRow, row: StudyRow) -> bool:
 
     Writing all columns takes twice as long, and every ask and tell does it.
     """
-    return known == row._replace(
-        n_trials=known.n_trials,
-        revision=known.revision,
-        cost_spent=known.cost_spent,
-        updated_at=known.updated_at,
+    return (
+        known[:_N_TRIALS] == row[:_N_TRIALS]
+        and known.created_at == row.created_at
+        and known.etag == row.etag
     )
 
 

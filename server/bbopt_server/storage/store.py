@@ -239,8 +239,8 @@ class Transaction(Protocol):
         ...
 
     def drop_responses(self, *, before: float, limit: int) -> int:
-        """Forget up to ``limit`` answers stored before a time, the oldest first; return how
-        many.
+        """Of the ``limit`` answers that were stored first, forget those whose time is before
+        another; return how many.
         """
         ...
 

@@ -149,6 +149,17 @@ def test_a_later_migration_is_applied_to_an_older_file(created: Path) -> None:
         assert n_applied == version
 
 
+def test_a_file_of_the_first_schema_keeps_what_is_in_it(path: Path) -> None:
+    old = connect(str(path), MIGRATIONS[:1])
+    insert = "INSERT INTO response VALUES ('p', 'm', ?, x'', x'', ?)"
+    old.executemany(insert, [("first", 2.0), ("second", 1.0)])
+    old.close()
+    connection = connect(str(path), MIGRATIONS)
+    kept = connection.execute("SELECT request_id FROM response ORDER BY rowid").fetchall()
+    connection.close()
+    assert kept == [("first",), ("second",)]
+
+
 def test_a_migration_that_fails_leaves_nothing_behind(created: Path) -> None:
     sql = "CREATE TABLE half (x); CREATE TABLE study (x);"
     connection = connect(str(created), MIGRATIONS)

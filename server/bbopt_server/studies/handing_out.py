@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+from bbopt.rpc.names import StudyName
 from bbopt.specs import StudySpec
 from bbopt.stopping import initial_stage
 from bbopt.trial import Requeued
@@ -72,8 +74,18 @@ def written_down(points: Points, row: StudyRow, spec: StudySpec) -> Points:
     return replace(points, asked=asked_to_bytes(row.n_trials + 1, trials, points.state))
 
 
-def _create(ledger: Ledger, points: Points) -> list[TrialRow]:
-    """Append the ``Asked`` event; return its trials, which nobody holds yet."""
+class Created(NamedTuple):
+    """A trial that an event of this transaction created; it has no row yet."""
+
+    number: int
+    point: bytes
+    """``NewTrial``."""
+    revision: int
+    """Of the event."""
+
+
+def _create(ledger: Ledger, points: Points) -> list[Created]:
+    """Append the ``Asked`` event of points; return its trials."""
     if not points.suggestions:
         return []
     first, asked = ledger.row.n_trials + 1, points.asked
@@ -83,31 +95,31 @@ def _create(ledger: Ledger, points: Points) -> list[TrialRow]:
     ledger.row = ledger.row._replace(n_trials=ledger.row.n_trials + len(asked.trials))
     revision = ledger.append_asked(asked)
     return [
-        new_row(ledger, number, point, revision)
+        Created(number, point, revision)
         for number, point in enumerate(asked.trials, start=first)
     ]
 
 
-def new_row(ledger: Ledger, number: int, point: bytes, revision: int) -> TrialRow:
-    """Build the row of a trial that waits for a worker; ``point`` is a ``NewTrial``."""
+def new_row(ledger: Ledger, created: Created, terms: LeaseTerms | None = None) -> TrialRow:
+    """Build the row of a new trial; without ``terms`` it waits for a worker."""
     return TrialRow(
         study_key=ledger.row.key,
-        number=number,
-        state="QUEUED",
+        number=created.number,
+        state="QUEUED" if terms is None else "ACTIVE",
         state_message="",
-        point=point,
+        point=created.point,
         outcome=None,
         labels=_NO_LABELS,
         attempt=1,
-        worker="",
-        lease_token="",
-        lease_duration_s=0.0,
+        worker="" if terms is None else terms.worker,
+        lease_token="" if terms is None else ledger.outside.new_token(),
+        lease_duration_s=0.0 if terms is None else terms.duration_s,
         late=False,
         feasible=None,
         amendments=0,
-        revision=revision,
+        revision=created.revision,
         created_at=ledger.at,
-        started_at=None,
+        started_at=None if terms is None else ledger.at,
         ended_at=None,
     )
 
@@ -119,8 +131,8 @@ class Stock:
     n_queued: int
     n_allowed: int
     """By the budget, queued or fresh."""
-    fresh: list[TrialRow]
-    """Of the ``Asked`` event of this transaction; not inserted yet."""
+    fresh: list[Created]
+    """Of the ``Asked`` event of this transaction."""
 
 
 def stock_of(ledger: Ledger, room: Room, points: Points | None = None) -> Stock:
@@ -144,8 +156,9 @@ def serve(ledger: Ledger, caller: CallerAsk, stock: Stock) -> Answered | MustWai
         return MustWait(ledger.row)
     expires_at = ledger.at + duration_s if duration_s > 0 else None
     is_met = len(rows) == ask.count
+    name = StudyName(ledger.row.project, ledger.row.study_id)
     answer = AskAnswer(
-        tuple(TrialView(ledger.name, row, expires_at, is_for_holder=True) for row in rows),
+        tuple(TrialView(name, row, expires_at, is_for_holder=True) for row in rows),
         AskReason.COUNT_MET if is_met else AskReason.WAITING_FOR_RESULTS,
         ledger.row.state,
         None if is_met else RETRY_AFTER_S,
@@ -163,24 +176,19 @@ def _take_queued(ledger: Ledger, stock: Stock, count: int, terms: LeaseTerms) ->
     return [take(ledger, row, terms) for row in waiting]
 
 
-def _take_fresh(ledger: Ledger, row: TrialRow, terms: LeaseTerms) -> TrialRow:
+def _take_fresh(ledger: Ledger, created: Created, terms: LeaseTerms) -> TrialRow:
     """Hand out a trial of the ``Asked`` event that was just appended, which implies it."""
-    taken = row._replace(
-        state="ACTIVE",
-        worker=terms.worker,
-        lease_token=ledger.outside.new_token(),
-        lease_duration_s=terms.duration_s,
-        started_at=ledger.at,
-    )
+    taken = new_row(ledger, created, terms)
     reach("ask.before_row")
     ledger.tx.insert_trial(taken)
     ledger.hold(taken)
     return taken
 
 
-def leave_waiting(ledger: Ledger, row: TrialRow) -> None:
+def leave_waiting(ledger: Ledger, created: Created) -> None:
     """Queue a trial whose asker needs it no longer."""
     text = "nobody waits for it any more"
+    row = new_row(ledger, created)
     revision = ledger.append(Requeued(row.number, text, row.attempt), row.number)
     waiting = row._replace(state_message=text, revision=revision)
     ledger.tx.insert_trial(waiting)

@@ -1,6 +1,7 @@
 """The study that a transaction changes: events get revisions, the row is saved once."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bbopt.errors import NotFoundError
 from bbopt.rpc.names import StudyName
@@ -28,8 +29,7 @@ comes after all is still taken.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class HeldLease:
+class HeldLease(NamedTuple):
     """A worker's hold on a trial."""
 
     study_key: int
@@ -48,8 +48,8 @@ class Effects:
     """Study key and number of trials that nobody holds any more."""
     changed: set[int] = field(default_factory=set)
     """Keys of studies that have new events."""
-    told: list[int] = field(default_factory=list)
-    """Keys of studies that have new final results, one for each."""
+    told: dict[int, int] = field(default_factory=dict)
+    """How many new final results studies have, by their keys."""
     deleted: list[StudyRow] = field(default_factory=list)
     answered_ready: list[int] = field(default_factory=list)
     """Keys of studies of which an ask was answered with points of the ready queue."""
@@ -83,8 +83,8 @@ def find_trial(tx: Transaction, study: StudyRow, number: int) -> TrialRow:
 class Ledger:
     """One study inside one transaction.
 
-    Keeps the study's row up to date while events are appended; ``save`` writes it. Nothing
-    here is remembered after the transaction.
+    Keeps the study's row up to date while events are appended; ``save`` writes it. Whatever
+    changes is in an event. Nothing here is remembered after the transaction.
     """
 
     def __init__(
@@ -96,7 +96,6 @@ class Ledger:
         self.outside = outside
         self.effects = effects
         self.spec: StudySpec = outside.specs.spec_of(row)
-        self.name = StudyName(row.project, row.study_id)
 
     def append(self, event: Event | StudyChanged, trial: int | None = None) -> int:
         """Append an event to the log and return its revision."""
@@ -123,10 +122,11 @@ class Ledger:
             )
         )
         reach("ledger.after_event")
-        self.row = self.row._replace(revision=revision)
-        self.effects.changed.add(self.row.key)
+        self.row = self.row._replace(revision=revision, updated_at=self.at)
+        key, told = self.row.key, self.effects.told
+        self.effects.changed.add(key)
         if kind == "told":
-            self.effects.told.append(self.row.key)
+            told[key] = told.get(key, 0) + 1
         return revision
 
     def add_cost(self, trial: TrialRow, *, sign: float = 1.0) -> None:
@@ -177,6 +177,6 @@ class Ledger:
         """
         if self.row is self._written:
             return
-        self.row = self._written = self.row._replace(updated_at=self.at)
         reach("ledger.before_save")
         self.tx.update_study(self.row)
+        self._written = self.row

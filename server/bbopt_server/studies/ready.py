@@ -7,7 +7,7 @@ computed afresh. Any event of the study empties it.
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -205,7 +205,7 @@ class ReadyQueue:
         for row in effects.deleted:
             self._drop(row.key)
             self._studies.pop(row.key, None)
-        for study_key, n in Counter(effects.told).items() if effects.told else ():
+        for study_key, n in effects.told.items():
             if (study := self._studies.get(study_key)) is not None:
                 study.n_told += n
                 if study_key not in self._asking and self._pays(study):

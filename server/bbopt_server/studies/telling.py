@@ -69,9 +69,7 @@ def _tell_item(ledger: Ledger, item: TellItem) -> ItemResult:
         row = find_trial(ledger.tx, ledger.row, item.number)
         state = row.state
         check_outcome(ledger.spec.problem, item.outcome)
-        return replace(
-            _record(ledger, row, item.outcome, lease_token=item.lease_token), trial=item.trial
-        )
+        return _record(ledger, row, item, item.outcome)
     except BboptError as error:
         return ItemResult(item.trial, state=state, error=error)
 
@@ -109,12 +107,12 @@ def check_outcome(problem: Problem, outcome: Outcome | Misread) -> Outcome:
     return outcome
 
 
-def _record(ledger: Ledger, row: TrialRow, outcome: Outcome, *, lease_token: str) -> ItemResult:
-    """Decide what a valid outcome means for a trial as it stands, and write it."""
+def _record(ledger: Ledger, row: TrialRow, item: TellItem, outcome: Outcome) -> ItemResult:
+    """Decide what the valid outcome of an item means for its trial as it stands; write it."""
     is_expired = row.state == "FAILED" and row.state_message.startswith(LEASE_EXPIRED)
     if row.state not in OPEN and not is_expired:
-        return _tell_again(row, outcome)
-    is_stale = bool(lease_token) and lease_token != row.lease_token
+        return _tell_again(row, item, outcome)
+    is_stale = bool(item.lease_token) and item.lease_token != row.lease_token
     was_held = row.worker != ""
     is_late = is_expired or is_stale or (row.state == "QUEUED" and was_held)
     if isinstance(outcome, Failed):
@@ -126,17 +124,15 @@ def _record(ledger: Ledger, row: TrialRow, outcome: Outcome, *, lease_token: str
             )
         if outcome.retryable and may_run_again(ledger, row):
             requeue(ledger, row, f"failed: {outcome.message}", uses_attempt=True)
-            return ItemResult(str(row.number), state="QUEUED")
+            return ItemResult(item.trial, state="QUEUED")
     state = finish(ledger, row, outcome, is_late=is_late)
-    return ItemResult(str(row.number), state=state, was_late=is_late)
+    return ItemResult(item.trial, state=state, was_late=is_late)
 
 
-def _tell_again(row: TrialRow, outcome: Outcome) -> ItemResult:
+def _tell_again(row: TrialRow, item: TellItem, outcome: Outcome) -> ItemResult:
     """Answer a tell for a trial that has its final result."""
     if row.outcome == outcome_to_bytes(outcome):
-        return ItemResult(
-            str(row.number), state=row.state, was_duplicate=True, was_late=row.late
-        )
+        return ItemResult(item.trial, state=row.state, was_duplicate=True, was_late=row.late)
     raise TrialFinishedError(
         f"trial {row.number} already is {row.state} with another result; "
         "an amendment corrects a result"
@@ -171,10 +167,14 @@ def finish(ledger: Ledger, row: TrialRow, outcome: Outcome, *, is_late: bool = F
     """Give a trial its final outcome and return its state."""
     if row.outcome is not None:
         ledger.add_cost(row, sign=-1.0)  # Of a lost trial that is now found.
-    final = with_outcome(ledger.spec.problem, row, outcome)
-    assert final.outcome is not None  # noqa: S101 - it was just written.
-    revision = ledger.append_told(row.number, final.outcome, is_late=is_late)
-    final = final._replace(
+    state, message, is_feasible = _judge(ledger.spec.problem, outcome)
+    payload = outcome_to_bytes(outcome)
+    revision = ledger.append_told(row.number, payload, is_late=is_late)
+    final = row._replace(
+        state=state,
+        state_message=message,
+        outcome=payload,
+        feasible=is_feasible,
         lease_token="",
         lease_duration_s=0.0,
         late=is_late,
@@ -185,34 +185,26 @@ def finish(ledger: Ledger, row: TrialRow, outcome: Outcome, *, is_late: bool = F
     ledger.tx.update_trial(final)
     ledger.add_cost(final)
     ledger.free(row.number)
-    return final.state
+    return state
 
 
-def with_outcome(problem: Problem, row: TrialRow, outcome: Outcome) -> TrialRow:
-    """Write an outcome into a trial's row: state, message, whether it is feasible."""
-    message = ""
-    is_feasible: bool | None = None
+def _judge(problem: Problem, outcome: Outcome) -> tuple[str, str, bool | None]:
+    """Say what an outcome makes of a trial: state, message, whether it is feasible."""
     match outcome:
         case Completed(measurement):
-            state, is_feasible = "COMPLETED", problem.is_feasible(measurement.metrics)
+            return "COMPLETED", "", problem.is_feasible(measurement.metrics)
         case Stopped(measurement):
-            state = "STOPPED"
             is_partial = bool(problem.check_result(measurement.metrics, partial=False))
             is_feasible = None if is_partial else problem.is_feasible(measurement.metrics)
+            return "STOPPED", "", is_feasible
         case Infeasible(text):
-            state, message, is_feasible = "INFEASIBLE", text, False
+            return "INFEASIBLE", text, False
         case Failed(text):
-            state, message = "FAILED", text
+            return "FAILED", text, None
         case Abandoned(text):
-            state, message = "ABANDONED", text
+            return "ABANDONED", text, None
         case _:
             assert_never(outcome)
-    return row._replace(
-        state=state,
-        state_message=message,
-        outcome=outcome_to_bytes(outcome),
-        feasible=is_feasible,
-    )
 
 
 def amend(ledger: Ledger, command: AmendTrial) -> TrialRow:
@@ -229,7 +221,12 @@ def amend(ledger: Ledger, command: AmendTrial) -> TrialRow:
     ledger.add_cost(row, sign=-1.0)
     event = Amended(row.number, outcome, command.reason)
     revision = ledger.append(event, row.number)
-    amended = with_outcome(ledger.spec.problem, row, outcome)._replace(
+    state, message, is_feasible = _judge(ledger.spec.problem, outcome)
+    amended = row._replace(
+        state=state,
+        state_message=message,
+        outcome=outcome_to_bytes(outcome),
+        feasible=is_feasible,
         amendments=row.amendments + 1,
         revision=revision,
     )

@@ -12,7 +12,7 @@ from bbopt.trial import Abandoned, Enqueued, NewTrial, Outcome, Provenance
 from bbopt_server.storage.store import StudyRow, Transaction, TrialRow
 from bbopt_server.studies.answers import TrialPage, TrialView
 from bbopt_server.studies.commands import CreateTrial, ListTrials, StopTrial
-from bbopt_server.studies.handing_out import new_row
+from bbopt_server.studies.handing_out import Created, new_row
 from bbopt_server.studies.leasing import order_to_stop
 from bbopt_server.studies.ledger import Ledger, find_study, find_trial
 from bbopt_server.studies.records import new_trial_to_bytes, trial_labels_to_bytes
@@ -43,9 +43,8 @@ def create_trial(ledger: Ledger, command: CreateTrial) -> TrialRow:
     trial = NewTrial(study.n_trials + 1, point, provenance, stage)
     ledger.row = study._replace(n_trials=trial.number)
     revision = ledger.append(Enqueued(trial), trial.number)
-    row = new_row(ledger, trial.number, new_trial_to_bytes(trial), revision)._replace(
-        labels=trial_labels_to_bytes(command.labels)
-    )
+    created = Created(trial.number, new_trial_to_bytes(trial), revision)
+    row = new_row(ledger, created)._replace(labels=trial_labels_to_bytes(command.labels))
     ledger.tx.insert_trial(row)
     if outcome is not None:
         finish(ledger, row, outcome)

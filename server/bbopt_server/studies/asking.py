@@ -152,7 +152,7 @@ def commit_points(
     is_stale = outdated(tx, row, points)
     if points.suggestions and is_stale is not None and (not may_be_stale or is_stale == MOVED):
         return Stale()
-    stored = [_stored_or_error(tx, each) for each in callers]
+    stored = _stored_or_errors(tx, callers)
     if all(each is not None for each in stored):
         return [each for each in stored if each is not None]
     ledger = Ledger(tx, row, outside, effects)
@@ -175,6 +175,19 @@ def commit_points(
         leave_waiting(ledger, trial)
     ledger.save()
     return outcomes
+
+
+def _stored_or_errors(
+    tx: Transaction, callers: Sequence[CallerAsk]
+) -> list[Answered | BboptError | None]:
+    """Look up whether some asks were answered before, all at once where they are alike."""
+    method, project = callers[0].call.method, callers[0].ask.study.project
+    if any(each.call.method != method for each in callers):
+        return [_stored_or_error(tx, each) for each in callers]
+    rows = tx.responses(project, method, [each.call.request_id for each in callers])
+    if not rows:
+        return [None for _ in callers]
+    return [_stored_or_error(tx, each) for each in callers]
 
 
 def _stored_or_error(tx: Transaction, caller: CallerAsk) -> Answered | BboptError | None:

@@ -1,6 +1,7 @@
 """Running a rule durably, and doing in memory what follows from it."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from bbopt.rpc.names import StudyName
@@ -9,7 +10,7 @@ from bbopt_server.crash_points import reach
 from bbopt_server.storage.store import Store, Transaction, TrialRow
 from bbopt_server.studies.answers import TrialView
 from bbopt_server.studies.commands import Call
-from bbopt_server.studies.idempotency import once
+from bbopt_server.studies.idempotency import RepeatedError, once, once_if_new
 from bbopt_server.studies.leasing import LeaseTable
 from bbopt_server.studies.ledger import Effects, Ledger, find_study
 from bbopt_server.studies.outside import Outside
@@ -63,13 +64,17 @@ class Committer:
         """Run a rule that changes a study, once per call; return the call's answer."""
         outside = self._outside
 
-        def work(tx: Transaction, effects: Effects) -> bytes:
+        def work(tx: Transaction, effects: Effects, *, is_new: bool) -> bytes:
             def change() -> A:
                 return rule(Ledger(tx, find_study(tx, name), outside, effects))
 
-            return once(tx, name.project, call, work=change, at=outside.wall())
+            answer = once_if_new if is_new else once
+            return answer(tx, name.project, call, work=change, at=outside.wall())
 
-        return await self.commit(work, is_long=is_long)
+        try:
+            return await self.commit(partial(work, is_new=True), is_long=is_long)
+        except RepeatedError:
+            return await self.commit(partial(work, is_new=False), is_long=is_long)
 
     async def on_trial(
         self, name: StudyName, call: Call[TrialView], rule: Callable[[Ledger], TrialRow]

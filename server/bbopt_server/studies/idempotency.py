@@ -4,12 +4,17 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from bbopt.errors import InvalidError, RequestIdReusedError
+from bbopt.errors import BboptError, InvalidError, RequestIdReusedError
 from bbopt_server.crash_points import reach
 from bbopt_server.storage.store import ResponseRow, Transaction
 from bbopt_server.studies.commands import Call
 
 A = TypeVar("A")
+
+
+class RepeatedError(Exception):
+    """A call was answered before, and what was done for it now must be undone."""
+
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
@@ -75,3 +80,22 @@ def once(
     if stored is not None:
         return stored
     return store_answer(tx, project, call, answer=work(), at=at)
+
+
+def once_if_new(
+    tx: Transaction, project: str, call: Call[A], *, work: Callable[[], A], at: float
+) -> bytes:
+    """Do the work of a call that most likely is new, and store its answer with it.
+
+    Whether it was answered before is not looked up but found out by storing the answer, or
+    when the work is refused.
+
+    Raises:
+        RepeatedError: It was answered: what this did must be undone, and ``once`` be used.
+    """
+    try:
+        return store_answer(tx, project, call, answer=work(), at=at)
+    except (BboptError, KeyError) as error:
+        if tx.response(project, call.method, call.request_id) is None:
+            raise
+        raise RepeatedError from error

@@ -1,0 +1,164 @@
+"""Calls that are sent again, on both stores: alone, among others, before a commit and after."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from bbopt.errors import BboptError, LeaseLostError, RequestIdReusedError, UnavailableError
+from bbopt.rpc.v1 import optimization_service_pb2 as pb
+from bbopt.rpc.v1 import trial_pb2
+from bbopt_server.storage import MemoryStore, SqliteStore
+from tests.unit.server.service import STUDY, Service, completed, measured, quadratic, refused
+
+Scenario: TypeAlias = Callable[[Service], Coroutine[Any, Any, None]]
+Run: TypeAlias = Callable[[Scenario], None]
+
+SAME = "the-same-one"
+
+
+@dataclass
+class Disk:
+    """Refuses a commit when it is full, and has room again for the next one."""
+
+    is_full: bool = False
+
+    def __call__(self, point: str) -> None:
+        if point == "before_commit" and self.is_full:
+            self.is_full = False
+            raise OSError("no space left")
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def run(request: pytest.FixtureRequest, tmp_path: Path, disk: Disk) -> Run:
+    """Run something with a service that has one study, on a store of each kind."""
+
+    async def go(scenario: Scenario) -> None:
+        path = str(tmp_path / "studies.db")
+        is_memory = request.param == "memory"
+        store = MemoryStore() if is_memory else SqliteStore.open(path, on_point=disk)
+        service = Service(store)
+        await service.create(quadratic(strategy="random"))
+        await scenario(service)
+        await store.close()
+
+    return lambda scenario: asyncio.run(go(scenario))
+
+
+async def report(service: Service, trial: trial_pb2.Trial) -> pb.ReportMeasurementsResponse:
+    measurement = measured(loss=1.0)
+    measurement.step = 1
+    answer: pb.ReportMeasurementsResponse = await service.call(
+        "ReportMeasurements",
+        pb.ReportMeasurementsRequest(
+            trial=trial.name,
+            lease_token=trial.lease.token,
+            measurements=[measurement],
+            request_id=SAME,
+        ),
+    )
+    return answer
+
+
+async def create_trial(service: Service, x: float) -> trial_pb2.Trial:
+    request = pb.CreateTrialRequest(parent=STUDY, request_id=SAME)
+    for name in "xy":
+        request.parameters[name].double_value = x
+    trial: trial_pb2.Trial = await service.call("CreateTrial", request)
+    return trial
+
+
+def test_a_call_that_comes_twice_at_once_happens_once(run: Run) -> None:
+    async def scenario(service: Service) -> None:
+        one, two = (await service.ask(2)).trials
+        first, other, again = await asyncio.gather(
+            service.tell(one, completed(), request_id=SAME),
+            service.tell(two, completed()),
+            service.tell(one, completed(), request_id=SAME),
+        )
+        assert first == again == await service.tell(one, completed(), request_id=SAME)
+        assert not again.was_duplicate
+        assert other.status.code == 0
+        assert (await service.events()).count("told") == 2
+
+    run(scenario)
+
+
+def test_what_a_repetition_would_have_changed_stays_as_it_was(run: Run) -> None:
+    async def scenario(service: Service) -> None:
+        first, again = await asyncio.gather(
+            create_trial(service, 0.25), create_trial(service, 0.25)
+        )
+        assert first == again == await create_trial(service, 0.25)
+        study = await service.study()
+        assert (study.stats.queued, study.revision) == (1, len(await service.events()))
+        assert [each.number for each in (await service.ask(2)).trials] == [1, 2]
+
+    run(scenario)
+
+
+def test_an_id_that_comes_twice_at_once_with_two_requests_is_refused_once(run: Run) -> None:
+    async def scenario(service: Service) -> None:
+        answers = await asyncio.gather(
+            create_trial(service, 0.25), create_trial(service, 0.5), return_exceptions=True
+        )
+        assert isinstance(answers[0], trial_pb2.Trial)
+        assert isinstance(answers[1], RequestIdReusedError)
+        with refused(RequestIdReusedError):
+            await create_trial(service, 0.5)
+        assert (await service.study()).stats.queued == 1
+
+    run(scenario)
+
+
+def test_a_repetition_that_would_be_refused_by_now_gets_its_answer(run: Run) -> None:
+    async def scenario(service: Service) -> None:
+        trial = (await service.ask()).trials[0]
+        answer = await report(service, trial)
+        await service.tell(trial, completed())
+        assert await report(service, trial) == answer
+        trial.lease.ClearField("token")
+        with refused(RequestIdReusedError):
+            await report(service, trial)
+
+    run(scenario)
+
+
+def test_what_was_refused_may_be_done_later_under_the_same_id(run: Run) -> None:
+    async def scenario(service: Service) -> None:
+        trial = (await service.ask()).trials[0]
+        token, trial.lease.token = trial.lease.token, "another"
+        with refused(LeaseLostError):
+            await report(service, trial)
+        trial.lease.token = token
+        assert not (await report(service, trial)).should_stop
+
+    run(scenario)
+
+
+def test_a_repetition_does_what_its_call_could_not_commit(run: Run, disk: Disk) -> None:
+    async def scenario(service: Service) -> None:
+        trial = (await service.ask()).trials[0]
+        disk.is_full = True
+        answers: list[pb.TellResult | BaseException] = await asyncio.gather(
+            *(service.tell(trial, completed(), request_id=SAME) for _ in range(3)),
+            return_exceptions=True,
+        )
+        told = [each for each in answers if not isinstance(each, BaseException)]
+        errors = [each for each in answers if isinstance(each, BboptError)]
+        assert len(told) + len(errors) == 3
+        assert all(isinstance(each, UnavailableError) for each in errors)
+        again = await service.tell(trial, completed(), request_id=SAME)
+        assert not again.was_duplicate
+        assert all(each == again for each in told)
+        assert (await service.events()).count("told") == 1
+
+    run(scenario)

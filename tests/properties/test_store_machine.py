@@ -400,10 +400,10 @@ class SqliteMachine(StoreMachine):
         old = self.file
         self.n_files += 1
 
-        def count(work: Work) -> Work:
+        def count(position: int, work: Work) -> Work:
             def begin(_: Target) -> None:
                 nonlocal n_begun
-                n_begun += 1
+                n_begun = position  # Works begin in order, and again in order.
 
             return [begin, *work[0]], work[1]
 
@@ -417,7 +417,7 @@ class SqliteMachine(StoreMachine):
                 n_kept = n_committed
 
         self.at_point = kill
-        self.submit(self.stores[0], [count(work) for work in todo])
+        self.submit(self.stores[0], [count(*each) for each in enumerate(todo, 1)])
         self.at_point = None
         if n_kept is None:
             self.copy(old)

@@ -264,9 +264,9 @@ class Store(Protocol):
         """Run ``work`` in a transaction and return its result once it is durable.
 
         ``work`` runs one at a time, on the caller's loop or on a thread of the store; it must
-        not block, and it is called at most once. What it raises is raised here, after a
-        rollback of just this work. A caller that is cancelled may or may not find its work
-        done.
+        not block. It may be called again after all that it did was undone, because something
+        beside it had to be. What it raises is raised here, after a rollback of just this work.
+        A caller that is cancelled may or may not find its work done.
 
         Args:
             work: What to do.

@@ -49,8 +49,14 @@ class Committer:
         The store does the second even if the caller goes away meanwhile.
         """
         effects = Effects()
+
+        def begin(tx: Transaction) -> T:
+            nonlocal effects
+            effects = Effects()  # What an earlier call of this did was undone.
+            return work(tx, effects)
+
         return await self._store.transact(
-            lambda tx: work(tx, effects), then=lambda: self._apply(effects), is_long=is_long
+            begin, then=lambda: self._apply(effects), is_long=is_long
         )
 
     async def on_study(

@@ -12,6 +12,8 @@ from bbopt.errors import BboptError, LeaseLostError, RequestIdReusedError, Unava
 from bbopt.rpc.v1 import optimization_service_pb2 as pb
 from bbopt.rpc.v1 import trial_pb2
 from bbopt_server.storage import MemoryStore, SqliteStore
+from bbopt_server.storage.store import Transaction
+from bbopt_server.studies.ledger import Effects
 from tests.unit.server.service import STUDY, Service, completed, measured, quadratic, refused
 
 Scenario: TypeAlias = Callable[[Service], Coroutine[Any, Any, None]]
@@ -160,5 +162,34 @@ def test_a_repetition_does_what_its_call_could_not_commit(run: Run, disk: Disk) 
         assert not again.was_duplicate
         assert all(each == again for each in told)
         assert (await service.events()).count("told") == 1
+
+    run(scenario)
+
+
+def test_what_follows_from_work_that_is_run_again_follows_once(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(service: Service) -> None:
+        await service.ask(2)
+        committer = service.studies._committer
+        applied: list[Effects] = []
+        monkeypatch.setattr(committer, "_apply", applied.append)
+
+        def end(number: int) -> Callable[[Transaction, Effects], None]:
+            def work(tx: Transaction, effects: Effects) -> None:
+                effects.told[number] = effects.told.get(number, 0) + 1
+                row = tx.trial(1, number)
+                assert row is not None
+                tx.update_trial(row._replace(state="FAILED", amendments=row.amendments + 1))
+                if number == 2:
+                    raise LookupError
+
+            return work
+
+        works = [committer.commit(end(1)), committer.commit(end(2)), committer.commit(end(1))]
+        answers = await asyncio.gather(*works, return_exceptions=True)
+        assert [type(each) for each in answers] == [type(None), LookupError, type(None)]
+        assert applied == [Effects(told={1: 1}), Effects(told={1: 1})]
+        assert [(await service.trial(number)).amendments for number in (1, 2)] == [2, 0]
 
     run(scenario)

@@ -59,6 +59,37 @@ async def with_study(path: Path, points: Points) -> SqliteStore:
     return store
 
 
+def test_works_beside_one_that_is_undone_are_run_again_at_most_once(tmp_path: Path) -> None:
+    n_calls = dict.fromkeys(range(1, 13), 0)
+
+    def counted(number: int) -> Callable[[Transaction], int]:
+        def work(t: Transaction) -> int:
+            n_calls[number] += 1
+            if number % 4 == 1:
+                raise LookupError("before it wrote")
+            t.insert_trial(trial_row(1, number))
+            if number % 4 == 0:
+                raise LookupError("after it wrote")
+            return number
+
+        return work
+
+    async def scenario() -> None:
+        points = Points()
+        store = await with_study(tmp_path, points)
+        points.passed.clear()
+        jobs = [store.transact(counted(number)) for number in n_calls]
+        answers = await asyncio.gather(*jobs, return_exceptions=True)
+        good = [number for number in n_calls if number % 4 in (2, 3)]
+        assert [each for each in answers if not isinstance(each, LookupError)] == good
+        assert await store.read(numbers) == good
+        if points.passed.count("before_commit") == 1:  # A slow machine may end a batch early.
+            assert n_calls == {number: 1 + (number in (2, 3)) for number in n_calls}
+        await store.close()
+
+    asyncio.run(scenario())
+
+
 def test_work_that_waits_for_a_commit_shares_the_next(tmp_path: Path) -> None:
     async def scenario() -> None:
         points = Points()

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from bbopt.rpc.names import StudyName
 from bbopt.specs import StudySpec
 from bbopt.stopping import initial_stage
 from bbopt.trial import Requeued
@@ -156,9 +155,8 @@ def serve(ledger: Ledger, caller: CallerAsk, stock: Stock) -> Answered | MustWai
         return MustWait(ledger.row)
     expires_at = ledger.at + duration_s if duration_s > 0 else None
     is_met = len(rows) == ask.count
-    name = StudyName(ledger.row.project, ledger.row.study_id)
     answer = AskAnswer(
-        tuple(TrialView(name, row, expires_at, is_for_holder=True) for row in rows),
+        tuple(TrialView(ask.study, row, expires_at, is_for_holder=True) for row in rows),
         AskReason.COUNT_MET if is_met else AskReason.WAITING_FOR_RESULTS,
         ledger.row.state,
         None if is_met else RETRY_AFTER_S,

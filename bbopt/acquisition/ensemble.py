@@ -5,12 +5,15 @@ incumbent, and what noise leaves of an improvement.
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bbopt.gp import GPModel
 from bbopt.numerics import logsumexp_with_weights
 
+Array = NDArray[np.float64]
 CHUNK_ENTRIES: Final = 2**22
 """Largest number of covariances evaluated at once (32 MiB each of a few temporaries)."""
 
@@ -28,6 +31,17 @@ def mix(log_values: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
     if len(log_values) == 1:
         return log_values[0], torch.ones_like(log_values)
     return logsumexp_with_weights(log_values + log_weights[:, None], 0)
+
+
+def mix_on_host(log_values: Array, log_weights: Array) -> tuple[Array, Array | float]:
+    """Do as ``mix`` on arrays; the only share of a single member is the number one."""
+    if len(log_values) == 1:
+        return log_values[0], 1.0
+    weighted = log_values + log_weights[:, None]
+    top = weighted.max(axis=0)
+    terms = np.exp(weighted - top)
+    total = terms.sum(axis=0)
+    return top + np.log(total), terms / total
 
 
 def value_in_chunks(value: Callable[[Tensor], Tensor], X: Tensor, *, n_per_row: int) -> Tensor:

@@ -2,18 +2,22 @@
 
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bbopt.acquisition.ensemble import (
     log_augmentation,
     mix,
+    mix_on_host,
     per_member,
     value_in_chunks,
 )
-from bbopt.gp import GPModel
-from bbopt.numerics import log_h
+from bbopt.gp import GPModel, HostPosterior
+from bbopt.numerics import log_h, log_h_on_host
 
+Array = NDArray[np.float64]
 BOUND_FROM: Final = 80
 """Observations, times kernels, from which an O(n^2) variance costs more than a bound before
 it."""
@@ -44,6 +48,9 @@ class LogExpectedImprovement:
         self._noise = self._posterior.usual_noise[:, None] if is_augmented else None
         self._best = per_member(best, model, kept)[:, None]  # (E', 1)
         self._map = model.feature_map
+        self._on_host: HostPosterior | None = None
+        if model.device.type == "cpu":
+            self._on_host = HostPosterior(self._posterior)
         self.device = model.device
         """Where rows must live."""
 
@@ -52,6 +59,8 @@ class LogExpectedImprovement:
         return value_in_chunks(self._value, X, n_per_row=self._posterior.n_covariances)
 
     def _value(self, X: Tensor) -> Tensor:
+        if self._on_host is not None:
+            return self._of_host_moments(*self._on_host.predict(self._map.features(X).numpy()))
         return self._of_moments(*self._posterior.predict(self._map.features(X)))
 
     @property
@@ -64,9 +73,21 @@ class LogExpectedImprovement:
         return value_in_chunks(self._bound, X, n_per_row=self._posterior.n_covariances)
 
     def _bound(self, X: Tensor) -> Tensor:
+        if self._on_host is not None:
+            return self._of_host_moments(
+                *self._on_host.predict_with_variance_bound(self._map.features(X).numpy())
+            )
         return self._of_moments(
             *self._posterior.predict_with_variance_bound(self._map.features(X))
         )
+
+    def _of_host_moments(self, mean: Array, variance: Array) -> Tensor:
+        sd = np.sqrt(variance)
+        value = log_h_on_host((mean - self._best.numpy()) / sd)[0]
+        value += np.log(sd)
+        if self._noise is not None:
+            value += log_augmentation(torch.from_numpy(variance), self._noise)[0].numpy()
+        return torch.from_numpy(mix_on_host(value, self._log_weights.numpy())[0])
 
     def _of_moments(self, mean: Tensor, variance: Tensor) -> Tensor:
         sd = variance.sqrt()
@@ -77,6 +98,8 @@ class LogExpectedImprovement:
 
     def value_and_gradient(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate rows and differentiate; returns ``(n,)`` and ``(n, D)``."""
+        if self._on_host is not None:
+            return self._value_and_gradient_on_host(X, self._on_host)
         posterior = self._posterior
         query = posterior.query(self._map.features(X))
         sd = query.variance.sqrt()
@@ -95,3 +118,25 @@ class LogExpectedImprovement:
         by_mean = pull.div_(sd)[:, :, None] * posterior.alpha[:, None, :]
         gradient = posterior.pull_back(query, by_mean, by_variance)
         return value, self._map.pull_back(X, gradient)
+
+    def _value_and_gradient_on_host(
+        self, X: Tensor, posterior: HostPosterior
+    ) -> tuple[Tensor, Tensor]:
+        query = posterior.query(self._map.features(X).numpy())
+        sd = np.sqrt(query.variance)
+        z = (query.mean - self._best.numpy()) / sd
+        log_value, pull = log_h_on_host(z)
+        log_value += np.log(sd)
+        slope: Tensor | None = None
+        if self._noise is not None:
+            variance = torch.from_numpy(query.variance)
+            augmentation, slope = log_augmentation(variance, self._noise)
+            log_value += augmentation.numpy()
+        value, share = mix_on_host(log_value, self._log_weights.numpy())
+        pull *= share  # (E, R), d value / dz
+        by_variance = (share - pull * z) * (0.5 / query.variance)
+        if slope is not None:
+            by_variance += share * slope.numpy()
+        pull /= sd
+        gradient = posterior.pull_back(query, pull, by_variance)
+        return torch.from_numpy(value), self._map.pull_back(X, torch.from_numpy(gradient))

@@ -2,6 +2,7 @@
 
 from bbopt.gp.features import FeatureColumn, FeatureMap
 from bbopt.gp.fit import FitResult, FitSettings, RefitSchedule, fit_map
+from bbopt.gp.host import HostPosterior, HostQuery
 from bbopt.gp.kernels import Kernel
 from bbopt.gp.model import (
     LARGEST_VALUE,
@@ -26,6 +27,8 @@ __all__ = [
     "FixedNoise",
     "GPModel",
     "GPSettings",
+    "HostPosterior",
+    "HostQuery",
     "HyperPriors",
     "Hyperparameters",
     "Kernel",

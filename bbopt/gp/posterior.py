@@ -248,6 +248,11 @@ class Posterior:
         return (self.members.noise + self._jitter)[:, None] + self._known_noise
 
     @property
+    def prior_variances(self) -> Tensor:
+        """Variance of each observation before any was made, noise included, ``(E, n)``."""
+        return self._prior_variances(self._known_noise)
+
+    @property
     def usual_noise(self) -> Tensor:
         """Noise variance of a usual observation, jitter included, ``(E,)``.
 
@@ -355,7 +360,7 @@ class Posterior:
         z = features * self.members.inverse_scales
         k = self.members.covariance(z, self.scaled_rows)
         scale = self.members.output_scale[:, None]
-        diagonal = self._prior_variances(self._known_noise).amax(1, keepdim=True)
+        diagonal = self.prior_variances.amax(1, keepdim=True)
         variance = scale - k.amax(-1).square() / diagonal
         return self._mean(k), torch.maximum(variance, RELATIVE_VARIANCE_FLOOR * scale)
 

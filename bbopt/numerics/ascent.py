@@ -14,14 +14,20 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bbopt.numerics.curvature import Curvature, DenseHessian, LimitedMemoryInverse
+from bbopt.numerics.curvature import (
+    EVERY,
+    Curvature,
+    DenseHessian,
+    Index,
+    LimitedMemoryInverse,
+    dot,
+)
 
 Array = NDArray[np.float64]
-Index = NDArray[np.intp]
-Evaluate = Callable[[Array, Index], tuple[Array, Array]]
+Evaluate = Callable[[Array, NDArray[np.intp]], tuple[Array, Array]]
 """Maps rows ``(R, D)`` and the starts they come from, ``(R,)``, to values ``(R,)`` (``-inf``
 where infeasible) and gradients ``(R, D)``."""
-EvaluateCurvature = Callable[[Array, Index], tuple[Array, Array, Array]]
+EvaluateCurvature = Callable[[Array, NDArray[np.intp]], tuple[Array, Array, Array]]
 """Likewise, and positive definite approximations of minus the Hessian, ``(R, D, D)``."""
 DENSE_UNTIL: Final = 60
 """Columns above which dense matrices cost more than the evaluations they save."""
@@ -111,27 +117,55 @@ class _Rows:
 
     def aim(self) -> None:
         """Choose direction and first step length of every row from its present gradient."""
-        blocked = ((self.x <= self.lower) & (self.g > 0.0)) | (
-            (self.x >= self.upper) & (self.g < 0.0)
-        )
-        free_gradient = np.where(blocked, 0.0, self.g)
-        direction = -self.curvature.solve(free_gradient, blocked)
+        within = np.minimum(np.maximum(self.x - self.g, self.lower), self.upper)
+        within -= self.x
+        self.slack = np.maximum.reduce(np.abs(within), axis=1)
+        blocked = within == 0.0  # at a bound that the gradient points to
+        gradient = np.where(blocked, 0.0, self.g)
+        direction = self.curvature.solve(gradient, blocked)
+        np.negative(direction, out=direction)
         direction[blocked] = 0.0
-        slope = (direction * free_gradient).sum(1)
-        norms = (direction * direction).sum(1) * (free_gradient * free_gradient).sum(1)
-        uphill = np.nonzero(~(slope <= -1e-12 * np.sqrt(norms)))[0]
-        if len(uphill):
-            direction[uphill] = -free_gradient[uphill]
+        slope = dot(direction, gradient)
+        if not (slope <= 0.0).all():
+            uphill = np.nonzero(~(slope <= 0.0))[0]
+            direction[uphill] = -gradient[uphill]
+            slope[uphill] = -dot(gradient[uphill], gradient[uphill])
             self.curvature.reset(uphill)
-        self.promise = np.where(self.curvature.is_fresh, np.inf, -0.5 * slope)
-        size = np.maximum(np.sqrt((direction * direction).sum(1)), 1e-100)
-        first = np.minimum(FIRST_STEP / size, FIRST_GAIN / np.maximum(np.abs(slope), 1e-100))
+        self.promise = -0.5 * slope
+        size = np.maximum(np.sqrt(dot(direction, direction)), 1e-100)
+        self.length = np.minimum(1.0, LONGEST_STEP / size)
         self.direction = direction
-        self.length = np.minimum(
-            1.0, np.where(self.curvature.is_fresh, first, LONGEST_STEP / size)
-        )
-        clipped = np.minimum(np.maximum(self.x - self.g, self.lower), self.upper)
-        self.slack = np.abs(clipped - self.x).max(1)
+        fresh = self.curvature.is_fresh
+        if fresh.any():
+            first = np.minimum(
+                FIRST_STEP / size, FIRST_GAIN / np.maximum(np.abs(slope), 1e-100)
+            )
+            self.promise[fresh] = np.inf
+            self.length[fresh] = np.minimum(1.0, first[fresh])
+
+    def move(self, x: Array, f: Array, g: Array, hessian: Array | None) -> None:
+        """Take the step of every row."""
+        if hessian is not None and isinstance(self.curvature, DenseHessian):
+            self.curvature.replace(EVERY, hessian)
+        self.curvature.update(EVERY, x - self.x, g - self.g)
+        self.x, self.f, self.g = x, f, g
+        self.aim()
+
+    def move_some(
+        self, accepted: Index, x: Array, f: Array, g: Array, hessian: Array | None
+    ) -> None:
+        """Take the step of some rows; the others keep their direction and shortened step."""
+        if hessian is not None and isinstance(self.curvature, DenseHessian):
+            self.curvature.replace(accepted, hessian[accepted])
+        step, change = x[accepted] - self.x[accepted], g[accepted] - self.g[accepted]
+        self.curvature.update(accepted, step, change)
+        self.x[accepted], self.f[accepted] = x[accepted], f[accepted]
+        self.g[accepted] = g[accepted]
+        length, direction, promise = self.length, self.direction, self.promise
+        self.aim()
+        length[accepted], direction[accepted] = self.length[accepted], self.direction[accepted]
+        promise[accepted] = self.promise[accepted]
+        self.length, self.direction, self.promise = length, direction, promise
 
 
 def ascend(
@@ -176,13 +210,16 @@ def ascend(
         np.arange(n_rows), lower / scale, upper / scale, starts / scale, f, g, curvature
     )
     rows.aim()
+    if not np.isfinite(f).all():
+        rows.keep(np.isfinite(f))
+    best = best_f.min()
     for iteration in range(settings.max_iterations):
         alive = (rows.slack > settings.gradient_tolerance) & (rows.stalls < settings.patience)
-        alive &= (rows.promise > settings.promise_tolerance) & np.isfinite(rows.f)
+        alive &= rows.promise > settings.promise_tolerance
         if iteration >= 2 and settings.catch_up < math.inf:
-            alive &= rows.f - settings.catch_up * rows.promise <= best_f.min()
+            alive &= rows.f - settings.catch_up * rows.promise <= best
         if iteration in prune_at:
-            alive &= rows.f <= best_f.min() + prune_at[iteration]
+            alive &= rows.f <= best + prune_at[iteration]
         if not alive.all():
             rows.keep(alive)
         if not len(rows.index):
@@ -194,6 +231,7 @@ def ascend(
         moved = rows.index[accepted]
         best_x[moved] = rows.x[accepted] * scale
         best_f[moved] = rows.f[accepted]
+        best = best_f.min()
     return Ascent(np.minimum(np.maximum(best_x, lower), upper), -best_f, evaluation.n)
 
 
@@ -224,38 +262,25 @@ class _Evaluation:
 
 def _step(
     rows: _Rows, trial: Array, f: Array, g: Array, hessian: Array | None, value_tolerance: float
-) -> Index:
+) -> Index | slice:
     """Accept or shorten every row's step; return the positions of the accepted ones."""
     step = trial - rows.x
-    expected = (rows.g * step).sum(1)
+    expected = dot(rows.g, step)
     is_accepted = (f <= rows.f + 1e-4 * expected) & np.isfinite(f)
-    if not is_accepted.all():
-        rejected = ~is_accepted
-        with np.errstate(invalid="ignore", over="ignore"):
-            bend = 2.0 * (f - rows.f - expected)
-            ratio = np.where(bend > 0.0, -expected / np.where(bend > 0.0, bend, 1.0), 0.25)
-        ratio = np.where(np.isfinite(ratio) & np.isfinite(f), ratio, 0.25)
-        rows.length[rejected] *= np.clip(ratio[rejected], 0.1, 0.5)
-        is_dead = rejected & (np.abs(step).max(1) < SMALLEST_STEP)
-        rows.stalls[is_dead] = np.inf
+    stalls = np.where(rows.f - f < value_tolerance, rows.stalls + 1.0, 0.0)
+    if is_accepted.all():
+        rows.stalls = stalls
+        rows.move(trial, f, g, hessian)
+        return EVERY
+    rejected = ~is_accepted
+    with np.errstate(invalid="ignore", over="ignore"):
+        bend = 2.0 * (f - rows.f - expected)
+        ratio = np.where(bend > 0.0, -expected / np.where(bend > 0.0, bend, 1.0), 0.25)
+    ratio = np.where(np.isfinite(ratio) & np.isfinite(f), ratio, 0.25)
+    rows.length[rejected] *= np.clip(ratio[rejected], 0.1, 0.5)
+    rows.stalls[rejected & (np.abs(step).max(1) < SMALLEST_STEP)] = np.inf
     accepted = np.nonzero(is_accepted)[0]
-    if not len(accepted):
-        return accepted
-    gained = rows.f[accepted] - f[accepted]
-    rows.stalls[accepted] = np.where(gained < value_tolerance, rows.stalls[accepted] + 1.0, 0.0)
-    if hessian is not None and isinstance(rows.curvature, DenseHessian):
-        rows.curvature.replace(accepted, hessian[accepted])
-    rows.curvature.update(accepted, step[accepted], g[accepted] - rows.g[accepted])
-    rows.x[accepted], rows.f[accepted], rows.g[accepted] = (
-        trial[accepted],
-        f[accepted],
-        g[accepted],
-    )
-    before = rows.length, rows.direction, rows.promise
-    rows.aim()
-    if len(accepted) < len(rows.index):
-        # A rejected row keeps its direction and its shortened step.
-        rows.length = np.where(is_accepted, rows.length, before[0])
-        rows.direction = np.where(is_accepted[:, None], rows.direction, before[1])
-        rows.promise = np.where(is_accepted, rows.promise, before[2])
+    if len(accepted):
+        rows.stalls[accepted] = stalls[accepted]
+        rows.move_some(accepted, trial, f, g, hessian)
     return accepted

@@ -12,10 +12,18 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Index = NDArray[np.intp]
+EVERY: Final = slice(None)
+"""All rows; nothing is copied, as it would be for an index."""
 MEMORY: Final = 8
 """Pairs kept by the limited-memory form; more than ten has never paid on these surfaces."""
 CURVATURE_FLOOR: Final = 1e-10
 """Smallest cosine between step and gradient change that counts as positive curvature."""
+
+
+def dot(a: Array, b: Array) -> Array:
+    """Return the scalar products of corresponding rows, ``(R,)``."""
+    product: Array = np.add.reduce(a * b, axis=1)
+    return product
 
 
 class Curvature(Protocol):
@@ -33,11 +41,11 @@ class Curvature(Protocol):
         """
         ...
 
-    def update(self, rows: Index, step: Array, change: Array) -> None:
+    def update(self, rows: Index | slice, step: Array, change: Array) -> None:
         """Take accepted steps and gradient changes of some rows, each ``(k, d)``."""
         ...
 
-    def reset(self, rows: Index) -> None:
+    def reset(self, rows: Index | slice) -> None:
         """Forget what some rows have learned."""
         ...
 
@@ -70,30 +78,30 @@ class DenseHessian:
         solved = np.linalg.solve(matrix, gradient[:, :, None])[:, :, 0]
         return np.asarray(solved, dtype=np.float64)
 
-    def replace(self, rows: Index, hessian: Array) -> None:
+    def replace(self, rows: Index | slice, hessian: Array) -> None:
         """Take new matrices of some rows, ``(k, d, d)``."""
         self._b[rows] = hessian
         self.is_fresh[rows] = False
 
-    def update(self, rows: Index, step: Array, change: Array) -> None:
+    def update(self, rows: Index | slice, step: Array, change: Array) -> None:
         """Apply the BFGS formula where curvature is positive."""
         rows, step, change, product = _with_positive_curvature(rows, step, change)
-        if not len(rows):
+        if not len(step):
             return
         b = self._b[rows]
         fresh = self.is_fresh[rows]
         if fresh.any():
-            size = (change * change).sum(1) / product
+            size = dot(change, change) / product
             b = np.where(fresh[:, None, None], size[:, None, None] * self._identity, b)
         bent = np.matmul(b, step[:, :, None])[:, :, 0]
-        bent /= np.sqrt((step * bent).sum(1))[:, None]
+        bent /= np.sqrt(dot(step, bent))[:, None]
         change = change / np.sqrt(product)[:, None]
         b += change[:, :, None] * change[:, None, :]
         b -= bent[:, :, None] * bent[:, None, :]
         self._b[rows] = b
         self.is_fresh[rows] = False
 
-    def reset(self, rows: Index) -> None:
+    def reset(self, rows: Index | slice) -> None:
         """Return some rows to the identity."""
         self._b[rows] = self._identity
         self.is_fresh[rows] = True
@@ -123,7 +131,7 @@ class LimitedMemoryInverse:
         q = gradient.copy()
         coefficients = []
         for step, change, rho in zip(self._steps, self._changes, self._rho, strict=True):
-            coefficient = rho * (step * q).sum(1)
+            coefficient = rho * dot(step, q)
             q -= coefficient[:, None] * change
             coefficients.append(coefficient)
         q *= self._gamma[:, None]
@@ -133,20 +141,20 @@ class LimitedMemoryInverse:
         q[is_blocked] = 0.0
         return q
 
-    def update(self, rows: Index, step: Array, change: Array) -> None:
+    def update(self, rows: Index | slice, step: Array, change: Array) -> None:
         """Push pairs of positive curvature; slot 0 is the newest."""
         rows, step, change, product = _with_positive_curvature(rows, step, change)
-        if not len(rows):
+        if not len(step):
             return
         for store, new in ((self._steps, step), (self._changes, change)):
             store[1:, rows] = store[:-1, rows]
             store[0, rows] = new
         self._rho[1:, rows] = self._rho[:-1, rows]
         self._rho[0, rows] = 1.0 / product
-        self._gamma[rows] = product / np.maximum((change * change).sum(1), 1e-300)
+        self._gamma[rows] = product / np.maximum(dot(change, change), 1e-300)
         self.is_fresh[rows] = False
 
-    def reset(self, rows: Index) -> None:
+    def reset(self, rows: Index | slice) -> None:
         """Forget the pairs of some rows."""
         self._rho[:, rows] = 0.0
         self._gamma[rows] = 1.0
@@ -160,11 +168,12 @@ class LimitedMemoryInverse:
 
 
 def _with_positive_curvature(
-    rows: Index, step: Array, change: Array
-) -> tuple[Index, Array, Array, Array]:
-    product = (step * change).sum(1)
-    size = np.sqrt((step * step).sum(1) * (change * change).sum(1))
+    rows: Index | slice, step: Array, change: Array
+) -> tuple[Index | slice, Array, Array, Array]:
+    product = dot(step, change)
+    size = np.sqrt(dot(step, step) * dot(change, change))
     good = product > CURVATURE_FLOOR * size
     if good.all():
         return rows, step, change, product
-    return rows[good], step[good], change[good], product[good]
+    rows = np.nonzero(good)[0] if isinstance(rows, slice) else rows[good]
+    return rows, step[good], change[good], product[good]

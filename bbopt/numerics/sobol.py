@@ -49,4 +49,6 @@ def shifted_sobol(dimension: int, n: int, rng: np.random.Generator) -> Array:
     # Stretches start at multiples of a power of two >= n, where Sobol points are balanced.
     block = 1 << max(n - 1, 0).bit_length()
     start = int(rng.integers(POOL_SIZE // block)) * block
-    return (sobol_pool(dimension)[start : start + n] + rng.random(dimension)) % 1.0
+    points: Array = sobol_pool(dimension)[start : start + n] + rng.random(dimension)
+    points -= points >= 1.0
+    return points

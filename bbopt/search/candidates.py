@@ -21,7 +21,7 @@ SEPARATION: Final = 1e-6
 
 
 def spread_candidates(space: SearchSpace, rng: np.random.Generator, n: int) -> Array:
-    """Return canonical feasible rows from all over the space.
+    """Return feasible rows from all over the space, canonical unless it is a box.
 
     Args:
         space: The space.
@@ -34,13 +34,14 @@ def spread_candidates(space: SearchSpace, rng: np.random.Generator, n: int) -> A
     """
     if space.has_constraints:
         return space.sample(rng, n)
-    return space.snap(shifted_sobol(space.dim, min(n, POOL_SIZE), rng))
+    rows = shifted_sobol(space.dim, min(n, POOL_SIZE), rng)
+    return rows if space.is_box else space.snap(rows)
 
 
 def local_candidates(
     space: SearchSpace, rng: np.random.Generator, n: int, *, incumbents: Array
 ) -> Array:
-    """Return canonical feasible perturbations of good points.
+    """Return feasible perturbations of good points, canonical unless the space is a box.
 
     Continuous and ordered columns move by a normal step of log-uniform scale; discrete columns
     are now and then drawn anew. In high dimension only about twenty columns move.
@@ -59,10 +60,16 @@ def local_candidates(
     d = space.dim
     rows = incumbents[rng.integers(len(incumbents), size=n)]
     scale = 10.0 ** rng.uniform(*LOCAL_SCALES, size=(n, 1))
-    is_moved = rng.random((n, d)) < max(min(1.0, COLUMNS_MOVED / d), 2.0 / d)
-    moved = rows + np.where(is_moved, rng.standard_normal((n, d)) * scale, 0.0)
+    moved = rng.standard_normal((n, d))
+    moved *= scale
+    if d > COLUMNS_MOVED:
+        moved[rng.random((n, d)) >= COLUMNS_MOVED / d] = 0.0
+    moved += rows
+    inside = np.minimum(np.maximum(moved, 0.0), 1.0)
     is_periodic = np.array([column.periodic for column in space.columns])
-    moved = np.where(is_periodic, moved % 1.0, np.clip(moved, 0.0, 1.0))
+    moved = np.where(is_periodic, moved % 1.0, inside) if is_periodic.any() else inside
+    if space.is_box:
+        return moved
     is_discrete = np.array([column.n_levels > 0 for column in space.columns])
     if is_discrete.any():
         chance = min(0.5, 1.0 / is_discrete.sum())
@@ -90,15 +97,16 @@ def choose_starts(values: Array, n: int, rng: np.random.Generator) -> NDArray[np
     Returns:
         Indices, shape ``(min(n, m),)``; the best candidate comes first.
     """
-    noise = rng.gumbel(size=len(values))
-    is_finite = np.isfinite(values)
-    if not is_finite.any():
-        return np.argsort(-noise, kind="stable")[:n]
-    finite = values[is_finite]
-    key = np.full(len(values), -np.inf)
-    key[is_finite] = 2.0 * (finite - finite.max()) / (finite.std() + 1e-12) + noise[is_finite]
-    key[int(np.argmax(values))] = np.inf
-    return np.argsort(-key, kind="stable")[: min(n, int(is_finite.sum()))]
+    finite = np.nonzero(np.isfinite(values))[0]
+    if not len(finite):
+        return np.argsort(-rng.gumbel(size=len(values)), kind="stable")[:n]
+    key = values[finite]
+    best = int(np.argmax(key))
+    key -= key[best]
+    key *= 2.0 / (key.std() + 1e-12)
+    key += rng.gumbel(size=len(key))
+    key[best] = np.inf
+    return finite[np.argsort(-key, kind="stable")[:n]]
 
 
 def is_taken(X: Array, taken: Array) -> NDArray[np.bool_]:

@@ -40,6 +40,8 @@ SCREENED_PART: Final = 6
 """A bound leaves one in so many candidates to be evaluated; the best twenty of 640 have always
 been among the first 190 by it, and nearly always among the first 60."""
 MIN_SCREENED: Final = 96
+N_AT_ONCE: Final = 32
+"""Candidates evaluated before the bounds of others are compared with their values."""
 N_ALTERNATIONS: Final = 6
 """Rounds of discrete moves and ascents in a mixed space."""
 OPTIMUM_SEPARATION: Final = 0.01
@@ -129,6 +131,7 @@ def maximise(
         taken if taken is not None else np.empty((0, space.dim)),
         np.ones(space.dim) if length_scales is None else np.clip(length_scales, *SCALE_BOUNDS),
         settings or SearchSettings(),
+        np.array([column.n_levels > 0 for column in space.columns]),
     )
     with torch.inference_mode():
         if n_configurations(space) <= ENUMERATE_UNTIL:
@@ -205,6 +208,8 @@ class _Search:
     taken: Array
     scale: Array
     settings: SearchSettings
+    is_discrete: NDArray[np.bool_]
+    """Of each column, ``(D,)``."""
 
     # ------------------------------------------------------------------ evaluation
 
@@ -251,18 +256,33 @@ class _Search:
             ]
         )
         values = self._screen(candidates, len(extra))
-        n_starts = self.settings.n_starts * (2 if self._is_mixed_or_discrete() else 1)
-        chosen = choose_starts(values, n_starts, self.rng)
-        chosen = np.union1d(chosen, np.arange(len(extra)))
-        chosen = np.union1d(chosen, self._best_of_each_configuration(candidates, values))
-        X, found = self._climb(candidates[chosen], values[chosen])
+        n_starts = self.settings.n_starts * (2 if self.is_discrete.any() else 1)
+        chosen = np.unique(
+            np.concatenate(
+                [
+                    choose_starts(values, n_starts, self.rng),
+                    np.arange(len(extra)),
+                    self._best_of_each_configuration(candidates, values),
+                ]
+            )
+        )
+        starts = candidates[chosen]
+        if self.space.is_box:
+            starts = self.space.snap(starts)
+        X, found = self._climb(starts, values[chosen])
+        optima, _ = _distinct(X, found, OPTIMUM_SEPARATION)
+        order = np.argsort(-found, kind="stable")
+        # The best candidate was climbed from: nothing is better than the best end.
+        top = X[order[0]]
+        if not is_taken(top[None], self.taken)[0]:
+            return Found(top, float(found[order[0]]), optima)
+        if self.space.is_box:
+            candidates = self.space.snap(candidates)
         rows = np.concatenate([X, candidates])
         all_values = np.concatenate([found, values])
         order = np.argsort(-all_values, kind="stable")
-        optima, _ = _distinct(X, found, OPTIMUM_SEPARATION)
         result = self._first_free(rows[order], all_values[order], optima)
-        top = rows[order[0]]
-        if result is not None and result.x is not top and not _is_same(result.x, top):
+        if result is not None and not _is_same(result.x, top):
             result = self._jittered(top, result)
         return result or self._any_free_row()
 
@@ -282,7 +302,7 @@ class _Search:
             not isinstance(acquisition, BoundedAcquisition)
             or not acquisition.does_bound_pay
             or n_evaluated >= len(X)
-            or self._is_mixed_or_discrete()
+            or self.is_discrete.any()
         ):
             return self.value(X)
         rows = torch.from_numpy(np.ascontiguousarray(X)).to(acquisition.device)
@@ -290,11 +310,14 @@ class _Search:
         bounds[:n_first] = np.inf
         chosen = np.argsort(-bounds, kind="stable")[:n_evaluated]
         values = np.full(len(X), -np.inf)
-        values[chosen] = self.value(X[chosen])
+        first = chosen[: max(N_AT_ONCE, n_first + self.settings.n_starts)]
+        values[first] = self.value(X[first])
+        # What is bounded by less than so many values is not among the best so many.
+        needed = np.sort(values[first])[-min(self.settings.n_starts, len(first))]
+        others = chosen[len(first) :]
+        others = others[bounds[others] > needed]
+        values[others] = self.value(X[others])
         return values
-
-    def _is_mixed_or_discrete(self) -> bool:
-        return any(column.n_levels > 0 for column in self.space.columns)
 
     def _canonical(self, X: Array) -> Array:
         if not len(X):
@@ -304,7 +327,7 @@ class _Search:
 
     def _best_of_each_configuration(self, X: Array, values: Array) -> NDArray[np.intp]:
         """Return the best candidate of each of the best discrete configurations."""
-        is_discrete = np.array([column.n_levels > 0 for column in self.space.columns])
+        is_discrete = self.is_discrete
         if not is_discrete.any() or is_discrete.all():
             return np.empty(0, dtype=np.intp)
         order = np.argsort(-values, kind="stable")
@@ -315,7 +338,7 @@ class _Search:
 
     def _climb(self, X: Array, values: Array) -> tuple[Array, Array]:
         """Alternate ascents and discrete moves; return canonical feasible rows and values."""
-        is_discrete = np.array([column.n_levels > 0 for column in self.space.columns])
+        is_discrete = self.is_discrete
         if is_discrete.all():
             return improve_by_moves(
                 self.value, self.space, X, values, rng=self.rng, max_rounds=100
@@ -339,7 +362,9 @@ class _Search:
     def _ascend(self, X: Array, values: Array) -> tuple[Array, Array]:
         """Climb on the active continuous columns; never return something worse."""
         columns = self.space.columns
-        is_free = np.array([column.n_levels == 0 for column in columns]) & self.space.active(X)
+        is_free = np.broadcast_to(~self.is_discrete, X.shape)
+        if not self.space.is_box:
+            is_free = is_free & self.space.active(X)
         if not is_free.any():
             return X, values
         if self.space.polytope is not None:
@@ -374,8 +399,7 @@ class _Search:
     def _evaluate_moving(self, X: Array) -> tuple[Array, Array]:
         """Evaluate with zero gradient on columns that must not move."""
         values, gradients = self._evaluate(X)
-        is_continuous = np.array([column.n_levels == 0 for column in self.space.columns])
-        return values, np.where(is_continuous & self.space.active(X), gradients, 0.0)
+        return values, np.where(~self.is_discrete & self.space.active(X), gradients, 0.0)
 
     # ------------------------------------------------------------------ duplicates
 
@@ -394,8 +418,7 @@ class _Search:
     def _jittered(self, top: Array, second: Found) -> Found:
         """Look near a taken optimum for something better than the second best."""
         noise = JITTER * self.rng.standard_normal((N_JITTERED, self.space.dim))
-        is_continuous = np.array([column.n_levels == 0 for column in self.space.columns])
-        rows = np.clip(top + np.where(is_continuous, noise, 0.0), 0.0, 1.0)
+        rows = np.clip(top + np.where(self.is_discrete, 0.0, noise), 0.0, 1.0)
         rows = self._canonical(self.space.project(rows))
         values = self.value(rows)
         order = np.argsort(-values, kind="stable")
@@ -424,8 +447,10 @@ def _is_same(a: Array, b: Array) -> bool:
 def _distinct(X: Array, values: Array, separation: float = SEPARATION) -> tuple[Array, Array]:
     """Sort rows, best first, and drop those within ``separation`` of a better one."""
     order = np.argsort(-values, kind="stable")
+    X, values = X[order], values[order]
+    is_near = (np.abs(X[:, None] - X).max(axis=2) < separation).tolist()
     keep: list[int] = []
-    for index in order:
-        if not keep or np.abs(X[keep] - X[index]).max(axis=1).min() >= separation:
-            keep.append(int(index))
+    for index, near in enumerate(is_near):
+        if not any(near[other] for other in keep):
+            keep.append(index)
     return X[keep], values[keep]

@@ -40,6 +40,11 @@ class SearchSpace(Protocol):
         ...
 
     @property
+    def is_box(self) -> bool:
+        """Whether every row of the cube is canonical and feasible but for rounding."""
+        ...
+
+    @property
     def polytope(self) -> object | None:
         """The linear constraints on always-active continuous columns, if there are any."""
         ...

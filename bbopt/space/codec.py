@@ -16,6 +16,7 @@ from bbopt.space.column import (
     Block,
     Column,
     ColumnKind,
+    RealBlock,
     blocks_of,
     choices_of,
     column_of,
@@ -90,6 +91,10 @@ class Codec:
             for parameter, level in zip(self.parameters, self._default_levels(), strict=True)
         ]
         self._sampler: PolytopeSampler | None = None
+        self.is_box: bool = not (
+            space.constraints or self._conditional or not all(map(_is_fine, self._blocks))
+        )
+        """Whether every row of the cube is canonical and feasible but for fine rounding."""
 
     def _default_levels(self) -> list[float]:
         """Return the levels of defaults once they have been coordinates."""
@@ -347,6 +352,10 @@ class Codec:
         for block in self._blocks:
             X[:, block.index] = block.positions(levels[:, block.index])
         return np.where(active, X, INACTIVE)
+
+
+def _is_fine(block: Block) -> bool:
+    return isinstance(block, RealBlock) and block.is_fine
 
 
 def _moves(column: Column, here: int, reach: int) -> list[int]:

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -163,3 +165,21 @@ def test_the_bound_is_never_below_the_value_and_is_close_far_from_data(
     assert float(gap.min()) >= -1e-6
     far = torch.ones((1, 3), dtype=torch.float64)
     assert float(acquisition.upper_bound(far) - acquisition.value(far)) < 0.5
+
+
+@pytest.mark.parametrize("kernels", [(Kernel.RBF,), tuple(Kernel)])
+@pytest.mark.parametrize("is_augmented", [False, True])
+def test_the_host_and_a_device_compute_the_same(
+    kernels: tuple[Kernel, ...], is_augmented: bool
+) -> None:
+    model = model_of(90, *kernels)
+    best = incumbent_value(model, is_noisy=is_augmented)
+    host = LogExpectedImprovement(model, best, is_augmented=is_augmented)
+    device = LogExpectedImprovement(model, best, is_augmented=is_augmented)
+    device._on_host = None
+    X = torch.from_numpy(stream(0, "host and device").random((50, 3)))
+    close = partial(torch.testing.assert_close, rtol=1e-7, atol=1e-7)
+    close(host.value(X), device.value(X))
+    close(host.upper_bound(X), device.upper_bound(X))
+    for a, b in zip(host.value_and_gradient(X), device.value_and_gradient(X), strict=True):
+        close(a, b)

@@ -3,7 +3,13 @@ import numpy as np
 import pytest
 import torch
 
-from bbopt.numerics import log_h, log_ndtr, logmeanexp, logsumexp_with_weights
+from bbopt.numerics import (
+    log_h,
+    log_h_on_host,
+    log_ndtr,
+    logmeanexp,
+    logsumexp_with_weights,
+)
 
 POINTS = [
     *(-(10.0 ** np.arange(-3, 11))),
@@ -28,6 +34,13 @@ def test_log_h_and_its_derivative_agree_with_eighty_digits(z: float) -> None:
     expected_value, expected_ratio, _, _ = exact(z)
     assert float(value) == pytest.approx(expected_value, rel=1e-13, abs=2e-11)
     assert float(ratio) == pytest.approx(expected_ratio, rel=5e-11)
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(20, 150)])
+def test_log_h_on_the_host_is_log_h(part: slice) -> None:
+    z = np.array(POINTS)[part]
+    for found, expected in zip(log_h_on_host(z), log_h(torch.from_numpy(z)), strict=True):
+        np.testing.assert_allclose(found, expected.numpy(), rtol=1e-12, atol=2e-11)
 
 
 @pytest.mark.parametrize("z", POINTS)

@@ -61,6 +61,11 @@ class FakeSpace:
     def has_constraints(self) -> bool:
         return self.polytope is not None or self.forbidden_ball is not None
 
+    @property
+    def is_box(self) -> bool:
+        is_continuous = all(column.n_levels == 0 for column in self.columns)
+        return is_continuous and self.child is None and not self.has_constraints
+
     def snap(self, X: Array) -> Array:
         out = np.clip(np.array(X, dtype=np.float64), 0.0, 1.0)
         for j, column in enumerate(self.columns):

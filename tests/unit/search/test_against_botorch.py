@@ -91,7 +91,12 @@ def test_full_and_warm_started_searches_are_not_worse_than_optimize_acqf(
     )
     ours = LogExpectedImprovement(model, incumbent_value(model, is_noisy=False))
     goal = float(ours.value(x.detach()))
-    assert search(model, np.empty((0, d)), SearchSettings(), seed).value >= goal - 0.05
-    # The small search sees half the candidates; among many equal hills in twelve columns it may
-    # settle for another one (measured: 0.12 nat in one of these sixteen, else nothing).
-    assert search(model, previous.optima[:3], SearchSettings.small(), seed).value >= goal - 0.2
+    # Either may settle for another of several hills now and then (in five of a hundred searches
+    # of one of these surfaces), so that one search alone says little. The small one sees half
+    # the candidates; in twelve columns that costs it 0.12 nat on one of these surfaces.
+    for settings, warm_starts, tolerance in (
+        (SearchSettings(), np.empty((0, d)), 0.05),
+        (SearchSettings.small(), previous.optima[:3], 0.2),
+    ):
+        values = [search(model, warm_starts, settings, seed + i).value for i in range(5)]
+        assert np.median(values) >= goal - tolerance

@@ -14,7 +14,14 @@ from bbopt.acquisition import (
 )
 from bbopt.gp import GPModel
 from bbopt.numerics import stream
-from bbopt.search import Exhausted, Found, SearchSettings, maximise, maximise_batch
+from bbopt.search import (
+    AscentSettings,
+    Exhausted,
+    Found,
+    SearchSettings,
+    maximise,
+    maximise_batch,
+)
 from tests.unit.search.fake_spaces import FakeSpace, categorical, continuous, ordered
 
 Array = NDArray[np.float64]
@@ -256,3 +263,37 @@ def test_a_batch_from_a_nearly_exhausted_space_is_shorter() -> None:
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="not a search"):
         SearchSettings(n_spread=0)
+
+
+@dataclass
+class Bounded(Known):
+    """Says beforehand how high each value can be."""
+
+    slack: float = 0.0
+    does_bound_pay: bool = True
+
+    def upper_bound(self, X: torch.Tensor) -> torch.Tensor:
+        return self.function(X) + self.slack
+
+
+@pytest.mark.parametrize("slack", [0.0, 1e6])
+def test_a_bound_saves_evaluations_and_finds_the_same_top(slack: float) -> None:
+    space = FakeSpace((continuous(),) * 3)
+    plain, bounded = Known(bumps), Bounded(bumps, slack=slack)
+    tops = [
+        found(maximise(each, space, stream(0, "bounded"), incumbents=empty(space)))
+        for each in (plain, bounded)
+    ]
+    assert tops[1].value == pytest.approx(tops[0].value, abs=1e-2)
+    assert bounded.n_rows < plain.n_rows - 400
+
+
+def test_tight_bounds_leave_fewer_rows_to_evaluate_than_loose_ones() -> None:
+    space = FakeSpace((continuous(),) * 3)
+    n_rows = []
+    for slack in (0.0, 1e6):
+        bounded = Bounded(bumps, slack=slack)
+        settings = SearchSettings(ascent=AscentSettings(max_iterations=0))
+        maximise(bounded, space, stream(0, "x"), incumbents=empty(space), settings=settings)
+        n_rows.append(bounded.n_rows)
+    assert n_rows[0] < n_rows[1] - 50

@@ -204,3 +204,31 @@ def test_a_point_that_cannot_be_encoded_is_refused_by_name() -> None:
 
 def test_encoding_does_not_ask_for_constants() -> None:
     assert CONDITIONAL.encode({"kind": "a", "fixed": True}).shape == (4,)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "expected"),
+    [
+        (Float("x", -2, 6), True),
+        (Float("x", 1e-4, 1, Scale.LOG), True),
+        (Float("x", 0, 1, periodic=True), True),
+        (Float("x", 1e12, 1e12 + 4), False),
+        (Float("x", 0, 1, step=0.5), False),
+        (Int("x", 0, 10**9), False),
+        (Bool("x"), False),
+    ],
+)
+def test_a_box_is_a_space_in_which_rows_hardly_move_to_be_canonical(
+    parameter: Parameter, expected: bool
+) -> None:
+    codec = Codec(Space((parameter, Float("y", 0, 1))))
+    assert codec.is_box is expected
+    rows = np.random.default_rng(0).random((50, 2))
+    if expected:
+        np.testing.assert_allclose(codec.snap(rows), rows, rtol=0.0, atol=1e-9)
+
+
+def test_a_space_with_conditions_is_no_box() -> None:
+    a, b = Float("a", 0, 1), Float("b", 0, 1, active_if=Between("a", 0.0, 0.5))
+    assert Codec(Space((a, Float("b", 0, 1)))).is_box
+    assert not Codec(Space((a, b))).is_box

@@ -131,7 +131,8 @@ class TestBoundedWork:
         study.fold(events)
         points = np.array([list(t.parameters.values()) for t in study.ask(3)], dtype=float)
         gaps = [np.abs(points[i] - points[j]).max() for i in range(3) for j in range(i)]
-        assert min(gaps) > 1e-4
+        # The optimum is known to some 1e-4; a point that is only not a duplicate is 1e-6 away.
+        assert min(gaps) > 5e-6
 
 
 @pytest.mark.slow

@@ -49,8 +49,6 @@ class _Member:
     scale: float
     log_scale: float
     constant: float
-    largest: float
-    """The largest prior variance of an observation."""
     alpha: Tensor
     inverse: Tensor
     """``L^-1``, ``(n, n)``."""
@@ -83,7 +81,6 @@ class _Member:
             scale,
             math.log(scale),
             float(posterior.mean_constant[e]),
-            float(posterior.prior_variances[e].max()) if n else scale,
             posterior.alpha[e],
             posterior.inverse_factor[e],
             torch.from_numpy(right),
@@ -162,6 +159,7 @@ class HostPosterior:
             posterior: On the CPU, with targets.
         """
         self._members = [_Member.of(posterior, e) for e in range(posterior.n_members)]
+        self._posterior = posterior
 
     def predict(self, features: Array) -> tuple[Array, Array]:
         """Return mean and variance, each ``(E, R)``, of feature rows ``(R, F)``."""
@@ -178,10 +176,11 @@ class HostPosterior:
         """Do as ``Posterior.predict_with_variance_bound`` on arrays."""
         mean = np.empty((len(self._members), len(features)))
         bound = np.empty_like(mean)
+        largest = self._posterior.prior_variances.amax(1).tolist()
         for e, member in enumerate(self._members):
             k = member.covariance(features)
             closest = torch.amax(k, -1).numpy()
-            bound[e] = member.variance(closest * closest / member.largest)
+            bound[e] = member.variance(closest * closest / largest[e])
             mean[e] = member.mean(k)
         return mean, bound
 

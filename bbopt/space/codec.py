@@ -84,6 +84,7 @@ class Codec:
             if (condition := condition_of(space.parameter(name))) is not None
         ]
         self._periodic = np.asarray([column.periodic for column in self.columns])
+        self._is_wrapping = bool(self._periodic.any())
         self._encoders = [encoder_of(parameter) for parameter in self.parameters]
         self._lowest = [lowest_level(parameter) for parameter in self.parameters]
         self._decoders = [
@@ -264,8 +265,11 @@ class Codec:
         X = np.asarray(X, dtype=np.float64)
         if not np.isfinite(X).all():
             raise ValueError("rows of the unit cube must be finite")
-        wrapped = np.where(self._periodic & ((X < 0.0) | (X > 1.0)), X - np.floor(X), X)
-        X = np.clip(wrapped, 0.0, 1.0)
+        if self._is_wrapping:
+            X = np.where(self._periodic & ((X < 0.0) | (X > 1.0)), X - np.floor(X), X)
+        X = np.minimum(np.maximum(X, 0.0), 1.0)
+        if len(self._blocks) == 1:  # all columns, in their order
+            return self._blocks[0].levels(X)
         levels = np.empty_like(X)
         for block in self._blocks:
             levels[:, block.index] = block.levels(X[:, block.index])
@@ -346,12 +350,15 @@ class Codec:
 
     def rows(self, levels: FloatArray, active: BoolArray | None = None) -> FloatArray:
         """Turn levels into canonical rows; ``active`` saves finding it out again."""
-        if active is None:
+        if active is None and self._conditional:
             active = self.active_levels(levels)
-        X = np.empty_like(levels)
-        for block in self._blocks:
-            X[:, block.index] = block.positions(levels[:, block.index])
-        return np.where(active, X, INACTIVE)
+        if len(self._blocks) == 1:
+            X = self._blocks[0].positions(levels)
+        else:
+            X = np.empty_like(levels)
+            for block in self._blocks:
+                X[:, block.index] = block.positions(levels[:, block.index])
+        return X if active is None else np.where(active, X, INACTIVE)
 
 
 def _is_fine(block: Block) -> bool:

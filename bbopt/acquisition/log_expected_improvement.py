@@ -14,13 +14,18 @@ from bbopt.acquisition.ensemble import (
     per_member,
     value_in_chunks,
 )
-from bbopt.gp import GPModel, HostPosterior
+from bbopt.gp import GPModel, HostPosterior, Posterior
 from bbopt.numerics import log_h, log_h_on_host
 
 Array = NDArray[np.float64]
 BOUND_FROM: Final = 80
 """Observations, times kernels, from which an O(n^2) variance costs more than a bound before
 it."""
+
+
+def read_on_host(posterior: Posterior, device: torch.device) -> HostPosterior | None:
+    """Return what reads the posterior by numpy where that is possible and quicker."""
+    return HostPosterior(posterior) if device.type == "cpu" else None
 
 
 class LogExpectedImprovement:
@@ -48,9 +53,7 @@ class LogExpectedImprovement:
         self._noise = self._posterior.usual_noise[:, None] if is_augmented else None
         self._best = per_member(best, model, kept)[:, None]  # (E', 1)
         self._map = model.feature_map
-        self._on_host: HostPosterior | None = None
-        if model.device.type == "cpu":
-            self._on_host = HostPosterior(self._posterior)
+        self._on_host = read_on_host(self._posterior, model.device)
         self.device = model.device
         """Where rows must live."""
 

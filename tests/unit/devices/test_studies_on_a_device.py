@@ -24,6 +24,7 @@ from bbopt import (
     Problem,
     Space,
 )
+from bbopt.acquisition import log_expected_improvement
 from bbopt.numerics import devices
 from bbopt.optimizer import Suggested
 from bbopt.problem import Goal
@@ -113,6 +114,12 @@ def a_card(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def only_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the CPU do what the device does, and not the same by numpy."""
+    monkeypatch.setattr(log_expected_improvement, "read_on_host", lambda *_: None)
+
+
+@pytest.fixture
 def a_log() -> list[Event | None]:
     return recorded(BOX, FAST)
 
@@ -143,6 +150,7 @@ STUDIES: dict[str, Callable[[], tuple[Problem, StrategySpec, int, int]]] = {
 
 
 @pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.usefixtures("only_tensors")
 def test_a_device_suggests_and_predicts_what_the_cpu_does(name: str) -> None:
     problem, spec, n, crash_every = STUDIES[name]()
     events = recorded(problem, spec, crash_every=crash_every)
@@ -163,6 +171,7 @@ def test_a_device_suggests_and_predicts_what_the_cpu_does(name: str) -> None:
     assert recommended == expected.recommendation()
 
 
+@pytest.mark.usefixtures("only_tensors")
 def test_a_large_study_is_the_same_too(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = {"MAX_EXACT": 12, "N_NEAR": 8, "N_ANYWHERE": 4, "RENEW_EVERY": 4, "MAX_JOINED": 4}
     for name, limit in limits.items():

@@ -155,7 +155,7 @@ def definitions() -> Iterator[Case]:
     yield Case("35-no-metrics", "CreateStudy", creating(lambda s: s.ClearField("metrics")), ("study.spec.metrics",), "exactly one objective")
     # 45: a seed is a uint64 on the wire, which can be neither negative nor 2**64.
     yield Case("45-settings-out-of-range", "CreateStudy", creating(of("strategy.cma_es", sigma0=NAN, population=-1, quorum=2.0)), tuple(f"study.spec.strategy.cma_es.{each}" for each in ("sigma0", "population", "quorum")), r"in \(0, 1\]")
-    yield Case("45-budgets-out-of-range", "CreateStudy", creating(of("budget", max_trials=-1, max_cost=NAN)), ("study.spec.budget.max_trials", "study.spec.budget.max_cost"), "at least 1")
+    yield Case("45-budgets-out-of-range", "CreateStudy", creating(of("budget", max_trials=-1, max_cost=NAN)), ("study.spec.budget.max_trials", "study.spec.budget.max_cost"), r"in \[1, ")
     yield Case("45-a-strategy-that-cannot", "CreateStudy", creating(both(linear(), lambda s: s.strategy.cma_es.SetInParent())), ("study.spec.strategy",), "these can: ", reason="ALGORITHM_CANNOT_HANDLE_SPEC")
 
 

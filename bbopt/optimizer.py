@@ -14,6 +14,7 @@ import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from bbopt.specs import NAMES, AshaSpec, find_unsupported
 from bbopt.stopping import Rungs, initial_stage, reason_to_stop
 from bbopt.strategies import (
     Recommendation,
+    Series,
     Status,
     Strategy,
     StrategyContext,
@@ -75,6 +77,10 @@ class Suggested:
     """The strategy's state after this ask; belongs into the ``Asked`` event."""
     space_exhausted: bool
     """Fewer points than asked for, because every point of a discrete space has been taken."""
+    states: tuple[StrategyState, ...] = ()
+    """Of a strategy that ignores results, the state after each point: any first few of the
+    points may be stored, each time with the state after the last of them, and the rest later.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,7 +385,10 @@ class Optimizer:
             for s in suggestions
         )
         is_exhausted = len(stamped) < n and strategy.status() is Status.EXHAUSTED
-        return Suggested(stamped, self._proposed, is_exhausted)
+        states: tuple[StrategyState, ...] = ()
+        if strategy.capabilities.ignores_results:
+            states = tuple(cast(Series, strategy).states())
+        return Suggested(stamped, self._proposed, is_exhausted, states)
 
     def _kept(self, event: Event) -> Event:
         """Return what the log keeps of an event."""
@@ -408,6 +417,7 @@ class Optimizer:
     def _commit(self, state: StrategyState) -> None:
         if self._proposed is not None and state.equals(self._proposed):
             self._committed, self._proposed = self._proposed, None
+            self._must_rebuild = False  # The strategy is where it proposed to be.
         elif self._committed is None or not state.equals(self._committed):
             self._committed = state
             self._must_rebuild = True

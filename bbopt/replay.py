@@ -53,16 +53,15 @@ def replay(
     """
     live: dict[str, Optimizer] = {}
     mismatches: list[Mismatch] = []
-    for state, trials in _recorded_asks(events):
-        revision = trials[0].provenance.data_revision
-        on = device or str(state.scalars.get("device", "cpu"))
+    for ask in _recorded_asks(events):
+        on = device or str(ask.state.scalars.get("device", "cpu"))
         optimizer = live.get(on)
-        if optimizer is None or revision < optimizer.revision:
+        if optimizer is None or ask.revision < optimizer.revision:
             optimizer = Optimizer(problem, strategy, seed, device=on)
             live.setdefault(on, optimizer)
-        optimizer.fold(events[optimizer.revision : revision])
-        answers = optimizer.suggest(len(trials)).suggestions
-        for index, trial in enumerate(trials):
+        optimizer.fold(events[optimizer.revision : ask.revision])
+        answers = optimizer.suggest(ask.n_before + len(ask.trials)).suggestions
+        for index, trial in enumerate(ask.trials, start=ask.n_before):
             if index >= len(answers):
                 mismatches.append(Mismatch(trial.number, trial.parameters, None, trial.stage))
                 continue
@@ -74,26 +73,33 @@ def replay(
     return mismatches
 
 
-def _recorded_asks(
-    events: Sequence[Event | None],
-) -> list[tuple[StrategyState, list[NewTrial]]]:
-    """Group the trials that one computation suggested; leave out what is not recomputed.
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """Trials in a row that were suggested from the same events."""
 
-    Several asks that were answered by one computation carry the same state and have seen the
-    same events. The state alone does not tell them from others: a promotion moves no counter.
+    revision: int
+    """Of the last event that they had seen."""
+    n_before: int
+    """Trials that were suggested between that event and these: the first points of what can be
+    computed from it are theirs.
     """
-    asks: list[tuple[StrategyState, list[NewTrial]]] = []
+    state: StrategyState
+    trials: list[NewTrial]
+
+
+def _recorded_asks(events: Sequence[Event | None]) -> list[_Ask]:
+    """Return what was computed, in order; leave out what is not recomputed."""
+    asks: list[_Ask] = []
+    n_suggested = [0]  # Before each event.
     for event in events:
+        n_suggested.append(n_suggested[-1])
         if not isinstance(event, Asked) or event.state is None or not event.trials:
             continue
-        last, trials = asks[-1] if asks else (None, [])
-        has_seen = event.trials[0].provenance.data_revision
-        if (
-            last is not None
-            and event.state.equals(last)
-            and trials[0].provenance.data_revision == has_seen
-        ):
-            trials.extend(event.trials)
+        n_suggested[-1] += len(event.trials)
+        revision = event.trials[0].provenance.data_revision
+        if asks and asks[-1].revision == revision:
+            asks[-1].trials.extend(event.trials)
         else:
-            asks.append((event.state, list(event.trials)))
-    return [each for each in asks if not any(t.provenance.degraded_from for t in each[1])]
+            n_before = n_suggested[-2] - n_suggested[revision]
+            asks.append(_Ask(revision, n_before, event.state, list(event.trials)))
+    return [ask for ask in asks if not any(t.provenance.degraded_from for t in ask.trials)]

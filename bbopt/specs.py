@@ -130,6 +130,10 @@ class Capabilities:
     """An ask may hand out fewer points than wanted, or none, until open trials end."""
     needs_fidelity: bool = False
     """Makes sense only where the problem says how far a trial may be evaluated."""
+    ignores_results: bool = False
+    """Its points are a series: the next ones are the same whatever happens meanwhile, where the
+    space is not finite. The strategy is a ``Series``.
+    """
 
 
 NAMES: Mapping[str, type[StrategySpec]] = {
@@ -150,6 +154,7 @@ CAPABILITIES: Mapping[type[StrategySpec], Capabilities] = {
         supports_noise=True,
         is_model_based=False,
         max_dimensions=2000,
+        ignores_results=True,
     ),
     SobolSpec: Capabilities(
         supports_metric_constraints=False,
@@ -158,6 +163,7 @@ CAPABILITIES: Mapping[type[StrategySpec], Capabilities] = {
         supports_noise=True,
         is_model_based=False,
         max_dimensions=2000,
+        ignores_results=True,
     ),
     GPSpec: Capabilities(
         supports_metric_constraints=True,

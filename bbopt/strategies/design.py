@@ -37,17 +37,21 @@ class _ModelFree(RowCounter, ABC):
         self._context = context
         self._supply = Supply(context)
         self._counter = int(scalars.get("counter", 0))
+        self._counters: list[int] = []
+        """After each point of the last ask."""
 
     def ask(self, n: int, *, time_left_s: float | None = None) -> list[Suggestion]:
         """Suggest the next ``n`` points; always fast enough for any deadline."""
         del time_left_s
-        rows = self._take(n)
+        rows, self._counters = self._take(n, self._counter)
+        if self._counters:
+            self._counter = self._counters[-1]
         self._status = Status.RUNNING if len(rows) == n else Status.EXHAUSTED
         return suggestions(self._context, rows, self.name)
 
     @abstractmethod
-    def _take(self, n: int) -> Array:
-        """Return the next rows and move the counter on."""
+    def _take(self, n: int, counter: int) -> tuple[Array, list[int]]:
+        """Return the next rows, and the counter after each."""
 
     def recommend(self) -> Recommendation | None:
         """Choose the best measured feasible trial."""
@@ -64,9 +68,14 @@ class _ModelFree(RowCounter, ABC):
 
     def state(self) -> StrategyState:
         """Return the counters."""
-        return StrategyState(
-            self.name, 1, {"counter": self._counter, "n_told": self._n_told}, {}
-        )
+        return self._state(self._counter)
+
+    def states(self) -> list[StrategyState]:
+        """Return the state after each point of the last ask."""
+        return [self._state(counter) for counter in self._counters]
+
+    def _state(self, counter: int) -> StrategyState:
+        return StrategyState(self.name, 1, {"counter": counter, "n_told": self._n_told}, {})
 
 
 class RandomSearch(_ModelFree):
@@ -81,10 +90,9 @@ class RandomSearch(_ModelFree):
         del spec
         super().__init__(context, state)
 
-    def _take(self, n: int) -> Array:
-        rows = self._supply.take_random(n, "random", self._counter)
-        self._counter += len(rows)
-        return rows
+    def _take(self, n: int, counter: int) -> tuple[Array, list[int]]:
+        rows = self._supply.take_random(n, "random", counter)
+        return rows, [counter + 1 + i for i in range(len(rows))]
 
 
 class SobolSearch(_ModelFree):
@@ -99,9 +107,15 @@ class SobolSearch(_ModelFree):
         del spec
         super().__init__(context, state)
 
-    def _take(self, n: int) -> Array:
-        rows, self._counter = self._supply.take_sobol(n, self._counter)
-        return rows
+    def _take(self, n: int, counter: int) -> tuple[Array, list[int]]:
+        rows, counters = self._supply.nothing(), []
+        for _ in range(n):
+            row, counter = self._supply.take_sobol(1, counter, taken=rows)
+            if len(row) == 0:
+                break
+            rows = np.concatenate([rows, row])
+            counters.append(counter)
+        return rows, counters
 
 
 def suggestions(

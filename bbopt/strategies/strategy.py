@@ -133,5 +133,15 @@ class Strategy(Protocol):
         ...
 
 
+class Series(Strategy, Protocol):
+    """A strategy that ``ignores_results``."""
+
+    def states(self) -> list[StrategyState]:
+        """Return the state after each point of the last ask: any first few of them may be
+        committed, and the rest later.
+        """
+        ...
+
+
 Builder: TypeAlias = Callable[[StrategyContext, Any, StrategyState | None], Strategy]
 """Makes a strategy from its context, its settings and a state (``None``: from the start)."""

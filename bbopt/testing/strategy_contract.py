@@ -143,6 +143,32 @@ def the_points_of_a_batch_do_not_depend_on_its_size(spec: object) -> None:
         _run(optimizer, 4)
 
 
+def points_of_a_series_may_be_stored_a_few_at_a_time(spec: object) -> None:
+    """Where results are ignored, the rest of an answer is what comes next, whatever is told."""
+    if not capabilities_of(spec).ignores_results:
+        return
+    for problem in (box_problem(), _varied_problem(spec)):
+        ahead, live = (_optimizer(problem, spec, seed=21) for _ in range(2))
+        answer = ahead.suggest(9)
+        _require(answer.states[-1].equals(answer.state), "the last state is not the answer's")
+        stored = 0
+        for n in (1, 3, 5):
+            few = answer.suggestions[stored : stored + n]
+            state = answer.states[stored + n - 1]
+            _equal(
+                [each.parameters for each in live.suggest(n).suggestions],
+                [each.parameters for each in few],
+            )
+            live.fold([_asked(Suggested(few, state, False), stored + 1)])
+            live.fold([Told(stored + 1, _completed(live, live.trials[stored + 1]))])
+            stored += n
+        ahead.fold(live.log.events())
+        _equal(
+            [each.parameters for each in ahead.suggest(2).suggestions],
+            [each.parameters for each in live.suggest(2).suggestions],
+        )
+
+
 # ---------------------------------------------------------------------- tells
 
 
@@ -449,6 +475,7 @@ CHECKS: Final[Sequence[Check]] = (
     rebuilding_after_every_call_changes_nothing,
     an_uncommitted_suggestion_leaves_no_trace,
     the_points_of_a_batch_do_not_depend_on_its_size,
+    points_of_a_series_may_be_stored_a_few_at_a_time,
     results_may_come_in_any_order,
     the_order_of_results_inside_a_generation_does_not_matter,
     a_repeated_result_counts_once_and_another_is_refused,

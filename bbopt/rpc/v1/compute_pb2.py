@@ -27,7 +27,7 @@ from bbopt.rpc.v1 import log_pb2 as bbopt_dot_rpc_dot_v1_dot_log__pb2
 from bbopt.rpc.v1 import study_pb2 as bbopt_dot_rpc_dot_v1_dot_study__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62\x62opt/rpc/v1/compute.proto\x12\x0c\x62\x62opt.rpc.v1\x1a\"bbopt/rpc/v1/insight_service.proto\x1a\x16\x62\x62opt/rpc/v1/log.proto\x1a\x18\x62\x62opt/rpc/v1/study.proto\"\xfb\x03\n\x0e\x43omputeRequest\x12\x0b\n\x03job\x18\x01 \x01(\x03\x12\x11\n\tstudy_uid\x18\x02 \x01(\t\x12\x16\n\x0esince_revision\x18\x03 \x01(\x03\x12&\n\x06\x65vents\x18\x04 \x03(\x0b\x32\x16.bbopt.rpc.v1.LogEvent\x12%\n\x04spec\x18\x05 \x01(\x0b\x32\x17.bbopt.rpc.v1.StudySpec\x12\x37\n\x07suggest\x18\x06 \x01(\x0b\x32$.bbopt.rpc.v1.ComputeRequest.SuggestH\x00\x12\x37\n\x07predict\x18\x07 \x01(\x0b\x32$.bbopt.rpc.v1.ComputeRequest.PredictH\x00\x12;\n\trecommend\x18\x08 \x01(\x0b\x32&.bbopt.rpc.v1.ComputeRequest.RecommendH\x00\x12\x35\n\x06\x66orget\x18\t \x01(\x0b\x32#.bbopt.rpc.v1.ComputeRequest.ForgetH\x00\x1a-\n\x07Suggest\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x13\n\x0btime_left_s\x18\x02 \x01(\x01\x1a.\n\x07Predict\x12#\n\x06points\x18\x01 \x03(\x0b\x32\x13.bbopt.rpc.v1.Point\x1a\x0b\n\tRecommend\x1a\x08\n\x06\x46orgetB\x06\n\x04task\"\xe6\x05\n\x0c\x43omputeReply\x12\x0b\n\x03job\x18\x01 \x01(\x03\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x11\n\telapsed_s\x18\x03 \x01(\x01\x12\x0f\n\x07\x64ropped\x18\n \x03(\t\x12=\n\x0bsuggestions\x18\x04 \x01(\x0b\x32&.bbopt.rpc.v1.ComputeReply.SuggestionsH\x00\x12\x33\n\nprediction\x18\x05 \x01(\x0b\x32\x1d.bbopt.rpc.v1.PredictResponseH\x00\x12\x43\n\x0erecommendation\x18\x06 \x01(\x0b\x32).bbopt.rpc.v1.ComputeReply.RecommendationH\x00\x12<\n\x0bneed_events\x18\x07 \x01(\x0b\x32%.bbopt.rpc.v1.ComputeReply.NeedEventsH\x00\x12\x35\n\x07\x66\x61ilure\x18\x08 \x01(\x0b\x32\".bbopt.rpc.v1.ComputeReply.FailureH\x00\x12\x0e\n\x04\x64one\x18\t \x01(\x08H\x00\x1a`\n\x0bSuggestions\x12\x17\n\x0fspace_exhausted\x18\x03 \x01(\x08\x12\x0e\n\x06points\x18\x04 \x03(\x0c\x12\x12\n\x05state\x18\x05 \x01(\x0cH\x00\x88\x01\x01\x42\x08\n\x06_stateJ\x04\x08\x01\x10\x02J\x04\x08\x02\x10\x03\x1a$\n\nNeedEvents\x12\x16\n\x0esince_revision\x18\x01 \x01(\x03\x1a\x30\n\x0eRecommendation\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\x1a+\n\tViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x1a\x64\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x38\n\nviolations\x18\x03 \x03(\x0b\x32$.bbopt.rpc.v1.ComputeReply.ViolationB\x08\n\x06resultb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62\x62opt/rpc/v1/compute.proto\x12\x0c\x62\x62opt.rpc.v1\x1a\"bbopt/rpc/v1/insight_service.proto\x1a\x16\x62\x62opt/rpc/v1/log.proto\x1a\x18\x62\x62opt/rpc/v1/study.proto\"\xfb\x03\n\x0e\x43omputeRequest\x12\x0b\n\x03job\x18\x01 \x01(\x03\x12\x11\n\tstudy_uid\x18\x02 \x01(\t\x12\x16\n\x0esince_revision\x18\x03 \x01(\x03\x12&\n\x06\x65vents\x18\x04 \x03(\x0b\x32\x16.bbopt.rpc.v1.LogEvent\x12%\n\x04spec\x18\x05 \x01(\x0b\x32\x17.bbopt.rpc.v1.StudySpec\x12\x37\n\x07suggest\x18\x06 \x01(\x0b\x32$.bbopt.rpc.v1.ComputeRequest.SuggestH\x00\x12\x37\n\x07predict\x18\x07 \x01(\x0b\x32$.bbopt.rpc.v1.ComputeRequest.PredictH\x00\x12;\n\trecommend\x18\x08 \x01(\x0b\x32&.bbopt.rpc.v1.ComputeRequest.RecommendH\x00\x12\x35\n\x06\x66orget\x18\t \x01(\x0b\x32#.bbopt.rpc.v1.ComputeRequest.ForgetH\x00\x1a-\n\x07Suggest\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x13\n\x0btime_left_s\x18\x02 \x01(\x01\x1a.\n\x07Predict\x12#\n\x06points\x18\x01 \x03(\x0b\x32\x13.bbopt.rpc.v1.Point\x1a\x0b\n\tRecommend\x1a\x08\n\x06\x46orgetB\x06\n\x04task\"\xf6\x05\n\x0c\x43omputeReply\x12\x0b\n\x03job\x18\x01 \x01(\x03\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x11\n\telapsed_s\x18\x03 \x01(\x01\x12\x0f\n\x07\x64ropped\x18\n \x03(\t\x12=\n\x0bsuggestions\x18\x04 \x01(\x0b\x32&.bbopt.rpc.v1.ComputeReply.SuggestionsH\x00\x12\x33\n\nprediction\x18\x05 \x01(\x0b\x32\x1d.bbopt.rpc.v1.PredictResponseH\x00\x12\x43\n\x0erecommendation\x18\x06 \x01(\x0b\x32).bbopt.rpc.v1.ComputeReply.RecommendationH\x00\x12<\n\x0bneed_events\x18\x07 \x01(\x0b\x32%.bbopt.rpc.v1.ComputeReply.NeedEventsH\x00\x12\x35\n\x07\x66\x61ilure\x18\x08 \x01(\x0b\x32\".bbopt.rpc.v1.ComputeReply.FailureH\x00\x12\x0e\n\x04\x64one\x18\t \x01(\x08H\x00\x1ap\n\x0bSuggestions\x12\x17\n\x0fspace_exhausted\x18\x03 \x01(\x08\x12\x0e\n\x06points\x18\x04 \x03(\x0c\x12\x12\n\x05state\x18\x05 \x01(\x0cH\x00\x88\x01\x01\x12\x0e\n\x06states\x18\x06 \x03(\x0c\x42\x08\n\x06_stateJ\x04\x08\x01\x10\x02J\x04\x08\x02\x10\x03\x1a$\n\nNeedEvents\x12\x16\n\x0esince_revision\x18\x01 \x01(\x03\x1a\x30\n\x0eRecommendation\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\x1a+\n\tViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x1a\x64\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x38\n\nviolations\x18\x03 \x03(\x0b\x32$.bbopt.rpc.v1.ComputeReply.ViolationB\x08\n\x06resultb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,15 +45,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPUTEREQUEST_FORGET']._serialized_start=622
   _globals['_COMPUTEREQUEST_FORGET']._serialized_end=630
   _globals['_COMPUTEREPLY']._serialized_start=641
-  _globals['_COMPUTEREPLY']._serialized_end=1383
+  _globals['_COMPUTEREPLY']._serialized_end=1399
   _globals['_COMPUTEREPLY_SUGGESTIONS']._serialized_start=1042
-  _globals['_COMPUTEREPLY_SUGGESTIONS']._serialized_end=1138
-  _globals['_COMPUTEREPLY_NEEDEVENTS']._serialized_start=1140
-  _globals['_COMPUTEREPLY_NEEDEVENTS']._serialized_end=1176
-  _globals['_COMPUTEREPLY_RECOMMENDATION']._serialized_start=1178
-  _globals['_COMPUTEREPLY_RECOMMENDATION']._serialized_end=1226
-  _globals['_COMPUTEREPLY_VIOLATION']._serialized_start=1228
-  _globals['_COMPUTEREPLY_VIOLATION']._serialized_end=1271
-  _globals['_COMPUTEREPLY_FAILURE']._serialized_start=1273
-  _globals['_COMPUTEREPLY_FAILURE']._serialized_end=1373
+  _globals['_COMPUTEREPLY_SUGGESTIONS']._serialized_end=1154
+  _globals['_COMPUTEREPLY_NEEDEVENTS']._serialized_start=1156
+  _globals['_COMPUTEREPLY_NEEDEVENTS']._serialized_end=1192
+  _globals['_COMPUTEREPLY_RECOMMENDATION']._serialized_start=1194
+  _globals['_COMPUTEREPLY_RECOMMENDATION']._serialized_end=1242
+  _globals['_COMPUTEREPLY_VIOLATION']._serialized_start=1244
+  _globals['_COMPUTEREPLY_VIOLATION']._serialized_end=1287
+  _globals['_COMPUTEREPLY_FAILURE']._serialized_start=1289
+  _globals['_COMPUTEREPLY_FAILURE']._serialized_end=1389
 # @@protoc_insertion_point(module_scope)

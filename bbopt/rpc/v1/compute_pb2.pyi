@@ -147,6 +147,7 @@ class ComputeReply(google.protobuf.message.Message):
         SPACE_EXHAUSTED_FIELD_NUMBER: builtins.int
         POINTS_FIELD_NUMBER: builtins.int
         STATE_FIELD_NUMBER: builtins.int
+        STATES_FIELD_NUMBER: builtins.int
         space_exhausted: builtins.bool
         state: builtins.bytes
         """A StrategyState."""
@@ -154,15 +155,22 @@ class ComputeReply(google.protobuf.message.Message):
         def points(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
             """Each a NewTrial without its number."""
 
+        @property
+        def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
+            """The state after each point, where the strategy ignores results: points may be committed
+            a few at a time.
+            """
+
         def __init__(
             self,
             *,
             space_exhausted: builtins.bool = ...,
             points: collections.abc.Iterable[builtins.bytes] | None = ...,
             state: builtins.bytes | None = ...,
+            states: collections.abc.Iterable[builtins.bytes] | None = ...,
         ) -> None: ...
         def HasField(self, field_name: typing.Literal["_state", b"_state", "state", b"state"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["_state", b"_state", "points", b"points", "space_exhausted", b"space_exhausted", "state", b"state"]) -> None: ...
+        def ClearField(self, field_name: typing.Literal["_state", b"_state", "points", b"points", "space_exhausted", b"space_exhausted", "state", b"state", "states", b"states"]) -> None: ...
         def WhichOneof(self, oneof_group: typing.Literal["_state", b"_state"]) -> typing.Literal["state"] | None: ...
 
     @typing.final

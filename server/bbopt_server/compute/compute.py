@@ -58,6 +58,10 @@ class Suggestions:
     """Last event that was folded before computing."""
     elapsed_s: float
     """Time the computation took, without waiting for its turn."""
+    states: tuple[bytes, ...] = ()
+    """Where the strategy ignores results, its state after each point, serialised: points may be
+    committed a few at a time, in order.
+    """
 
     @property
     def suggestions(self) -> tuple[Suggestion, ...]:

@@ -125,6 +125,7 @@ def _suggest(
         points=map(suggestion_to_bytes, suggested.suggestions),
         state=strategy_state_to_bytes(state) if state is not None else None,
         space_exhausted=suggested.space_exhausted,
+        states=map(strategy_state_to_bytes, suggested.states),
     )
 
 

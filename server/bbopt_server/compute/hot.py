@@ -32,6 +32,8 @@ class Suggested(Protocol):
     def state(self) -> StrategyState | None: ...  # noqa: D102
     @property
     def space_exhausted(self) -> bool: ...  # noqa: D102
+    @property
+    def states(self) -> Sequence[StrategyState]: ...  # noqa: D102
 
 
 class Prediction(Protocol):

@@ -143,6 +143,7 @@ class ComputePool:
             found.space_exhausted,
             reply.revision,
             reply.elapsed_s,
+            tuple(found.states),
         )
 
     async def predict(

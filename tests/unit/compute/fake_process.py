@@ -28,6 +28,7 @@ class FakeSuggested:
     suggestions: tuple[Suggestion, ...]
     state: StrategyState
     space_exhausted: bool
+    states: tuple[StrategyState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

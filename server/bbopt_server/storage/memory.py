@@ -232,13 +232,6 @@ class MemoryTransaction:
         """See ``Transaction``."""
         return self._tables.responses.get((project, method, request_id))
 
-    def responses(
-        self, project: str, method: str, request_ids: Sequence[str]
-    ) -> Mapping[str, ResponseRow]:
-        """See ``Transaction``."""
-        found = (self.response(project, method, each) for each in request_ids)
-        return {row.request_id: row for row in found if row is not None}
-
     def put_response(self, row: ResponseRow) -> None:
         """See ``Transaction``."""
         (last,) = self._tables.answered.last_key() or (0,)

@@ -69,9 +69,9 @@ SELECT study_key, trial, step, payload FROM measurement
 WHERE study_key = ? AND trial = ? ORDER BY step"""
 _COUNT_MEASUREMENTS = "SELECT count(*) FROM measurement WHERE study_key = ? AND trial = ?"
 
-_SELECT_RESPONSES = """
+_SELECT_RESPONSE = """
 SELECT project, method, request_id, body_hash, response, at FROM response
-WHERE project = ? AND method = ? AND request_id """
+WHERE project = ? AND method = ? AND request_id = ?"""
 
 _INSERT_RESPONSE = """
 INSERT INTO response (project, method, request_id, body_hash, response, at)
@@ -241,16 +241,8 @@ class SqliteTransaction:
     def response(self, project: str, method: str, request_id: str) -> ResponseRow | None:
         """See ``Transaction``."""
         values = (project, method, request_id)
-        found = self._connection.execute(_SELECT_RESPONSES + "= ?", values).fetchone()
+        found = self._connection.execute(_SELECT_RESPONSE, values).fetchone()
         return found and ResponseRow(*found)
-
-    def responses(
-        self, project: str, method: str, request_ids: Sequence[str]
-    ) -> Mapping[str, ResponseRow]:
-        """See ``Transaction``."""
-        values = (project, method, *request_ids)
-        found = self._connection.execute(_select_responses(len(request_ids)), values)
-        return {row.request_id: row for row in map(ResponseRow._make, found)}
 
     def put_response(self, row: ResponseRow) -> None:
         """See ``Transaction``."""
@@ -292,11 +284,6 @@ def _is_advance(known: StudyRow, row: StudyRow) -> bool:
         and known.created_at == row.created_at
         and known.etag == row.etag
     )
-
-
-@cache
-def _select_responses(n_requests: int) -> str:
-    return f"{_SELECT_RESPONSES}IN ({', '.join('?' * n_requests)})"
 
 
 @cache

@@ -230,12 +230,6 @@ class Transaction(Protocol):
         """Return the stored answer to a request."""
         ...
 
-    def responses(
-        self, project: str, method: str, request_ids: Sequence[str]
-    ) -> Mapping[str, ResponseRow]:
-        """Return the stored answers among those to some requests, by request id."""
-        ...
-
     def put_response(self, row: ResponseRow) -> None:
         """Store the answer to a request.
 

@@ -20,10 +20,12 @@ from bbopt_server.studies.asking import NeedsPoints
 from bbopt_server.studies.commands import Ask, Call
 from bbopt_server.studies.committing import Committer
 from bbopt_server.studies.handing_out import Answered, CallerAsk, MustWait, Points
+from bbopt_server.studies.jobs import Jobs
 from bbopt_server.studies.ledger import Effects
 from bbopt_server.studies.outside import Outside
 from bbopt_server.studies.ready import ReadyQueue
-from bbopt_server.studies.scheduling import Scheduler, SpaceExhausted
+from bbopt_server.studies.scheduling import Scheduler
+from bbopt_server.studies.waiting import SpaceExhausted
 from bbopt_server.studies.watching import Bell, Bells
 
 DEFAULT_DEADLINE_S = 60.0
@@ -51,9 +53,8 @@ class Answerer:
         self._committer = committer
         self._bells = bells
         self._ready = ready
-        self._scheduler = Scheduler(
-            store, compute, outside, commit=committer.commit, ready=ready
-        )
+        jobs = Jobs(store, compute, outside, commit=committer.commit_new, ready=ready)
+        self._scheduler = Scheduler(jobs, outside, ready=ready)
         self.is_draining = False
 
     async def drain(self) -> None:
@@ -94,11 +95,13 @@ class Answerer:
         """Answer an ask at once where its points are ready or will be in a moment; assess any
         other.
         """
-        if self._scheduler.is_quick(caller.ask.study):
+        if self._scheduler.has_points(caller):
             try:
-                return await self._compute(caller, None, give_up_at)
+                provided = await self._compute(caller, None, give_up_at)
             except NotFoundError:  # Another may have its name by now.
                 return await self._assess(caller)
+            # Who gets nothing is told why.
+            return await self._assess(caller) if isinstance(provided, MustWait) else provided
         filled = self._ready.filled(caller.ask.study, caller.ask.count)
         if filled is None:
             return await self._assess(caller)

@@ -13,6 +13,7 @@ from bbopt_server.studies.handing_out import (
     CallerAsk,
     MustWait,
     Points,
+    Stock,
     leave_waiting,
     serve,
     stock_of,
@@ -26,6 +27,7 @@ from bbopt_server.studies.records import (
     state_reason_code,
 )
 from bbopt_server.studies.room import Room, check_limits, room_of
+from bbopt_server.studies.series import Series
 
 MAX_COUNT = 256
 """Trials that one ask may want."""
@@ -43,6 +45,8 @@ class NeedsPoints:
 
 
 Outlook: TypeAlias = Answered | NeedsPoints | MustWait
+Outcome: TypeAlias = Answered | MustWait | BboptError
+"""Of one of several asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,28 +137,37 @@ def commit_points(
     points: Points,
     *,
     callers: Sequence[CallerAsk],
+    are_new: bool,
     may_be_stale: bool,
     outside: Outside,
     effects: Effects,
-) -> list[Answered | MustWait | BboptError] | Stale:
+) -> list[Outcome] | Stale:
     """Turn computed points into trials and answer the asks that wait for them.
 
     All points become trials of one ``Asked`` event, because the strategy's state belongs to
     all of them. Each ask gets queued trials first. Points that nobody needs any more wait
     in the queue; if nobody at all needs any, none becomes a trial.
+
+    Args:
+        tx: The transaction.
+        study_key: The study.
+        points: Computed for its next trials.
+        callers: The asks, in order.
+        are_new: Not to look up whether they were answered before.
+        may_be_stale: Take the points even if there are results that they have not seen.
+        outside: Clocks and randomness.
+        effects: What is to follow.
+
+    Raises:
+        RepeatedError: One of them was answered before and ``are_new``: what this did must be
+            undone, and done again with a look at each.
     """
     row = tx.study_by_key(study_key)
-    if row is None or row.state == "DELETED":
-        gone = NotFoundError("the study was deleted")
-        return [gone for _ in callers]
-    if row.state != "ACTIVE":
-        return [Answered(each.call.encode(closed_answer(row))) for each in callers]
+    if row is None or row.state != "ACTIVE":
+        return [_closed(tx, row, each) for each in callers]
     is_stale = outdated(tx, row, points)
     if points.suggestions and is_stale is not None and (not may_be_stale or is_stale == MOVED):
         return Stale()
-    stored = _stored_or_errors(tx, callers)
-    if all(each is not None for each in stored):
-        return [each for each in stored if each is not None]
     ledger = Ledger(tx, row, outside, effects)
     room = room_of(tx, row, ledger.spec)
     if len(points.suggestions) > room.n_new:
@@ -163,31 +176,81 @@ def commit_points(
         if room.n_new > 0:
             return Stale()
         points = replace(points, suggestions=(), state=None)
-    stock = stock_of(ledger, room, points)
-    # Looked up again one by one where a repetition waits beside the call that it repeats.
-    are_distinct = len({each.call.request_id for each in callers}) == len(callers)
-    outcomes: list[Answered | MustWait | BboptError] = [
-        (already if are_distinct else _stored_or_error(tx, caller))
-        or serve(ledger, caller, stock)
-        for already, caller in zip(stored, callers, strict=True)
-    ]
+    if _n_asked(tx, callers, are_new=are_new) == 0:
+        points = replace(points, suggestions=(), state=None)
+    return _answer(ledger, callers, stock_of(ledger, room, points), are_new=are_new)
+
+
+def commit_series(
+    tx: Transaction,
+    series: Series,
+    *,
+    callers: Sequence[CallerAsk],
+    are_new: bool,
+    outside: Outside,
+    effects: Effects,
+) -> tuple[list[Outcome], Series] | Stale:
+    """Turn as many points of a series into trials as some asks need, and answer these.
+
+    Args:
+        tx: The transaction.
+        series: Of the study.
+        callers: The asks, in order.
+        are_new: Not to look up whether they were answered before.
+        outside: Clocks and randomness.
+        effects: What is to follow.
+
+    Returns:
+        What each ask gets, and what is left of the series.
+
+    Raises:
+        RepeatedError: As for ``commit_points``.
+    """
+    row = tx.study_by_key(series.study_key)
+    if row is None or row.state != "ACTIVE":
+        return [_closed(tx, row, each) for each in callers], series
+    ledger = Ledger(tx, row, outside, effects)
+    room = room_of(tx, row, ledger.spec)
+    points = series.points_for(row, room.n_fresh(_n_asked(tx, callers, are_new=are_new)))
+    if points is None:
+        return Stale()
+    outcomes = _answer(ledger, callers, stock_of(ledger, room, points), are_new=are_new)
+    rest = series.at(ledger.row.n_trials + 1)
+    assert rest is not None  # noqa: S101 - the trials before were made of its points just now.
+    return outcomes, rest
+
+
+def _n_asked(tx: Transaction, callers: Sequence[CallerAsk], *, are_new: bool) -> int:
+    """Count the trials that asks want which have no answer yet, repeated ones once."""
+    if are_new:
+        return sum(each.ask.count for each in callers)
+    wanted: dict[str, int] = {}
+    for each in callers:
+        if _stored_or_error(tx, each) is None:
+            wanted.setdefault(f"{each.call.method} {each.call.request_id}", each.ask.count)
+    return sum(wanted.values())
+
+
+def _answer(
+    ledger: Ledger, callers: Sequence[CallerAsk], stock: Stock, *, are_new: bool
+) -> list[Outcome]:
+    """Answer asks in order from what there is; what is left waits in the queue."""
+    outcomes: list[Outcome] = []
+    for each in callers:  # One may repeat another that waits beside it.
+        stored = None if are_new else _stored_or_error(ledger.tx, each)
+        outcomes.append(serve(ledger, each, stock) if stored is None else stored)
     for trial in stock.fresh:
         leave_waiting(ledger, trial)
     ledger.save()
     return outcomes
 
 
-def _stored_or_errors(
-    tx: Transaction, callers: Sequence[CallerAsk]
-) -> list[Answered | BboptError | None]:
-    """Look up whether some asks were answered before, all at once where they are alike."""
-    method, project = callers[0].call.method, callers[0].ask.study.project
-    if any(each.call.method != method for each in callers):
-        return [_stored_or_error(tx, each) for each in callers]
-    rows = tx.responses(project, method, [each.call.request_id for each in callers])
-    if not rows:
-        return [None for _ in callers]
-    return [_stored_or_error(tx, each) for each in callers]
+def _closed(tx: Transaction, row: StudyRow | None, caller: CallerAsk) -> Outcome:
+    """Answer an ask of a study that hands out nothing any more, or is gone."""
+    if row is None or row.state == "DELETED":
+        return NotFoundError("the study was deleted")
+    stored = _stored_or_error(tx, caller)
+    return stored or Answered(caller.call.encode(closed_answer(row)))
 
 
 def _stored_or_error(tx: Transaction, caller: CallerAsk) -> Answered | BboptError | None:

@@ -1,7 +1,6 @@
 """Running a rule durably, and doing in memory what follows from it."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import TypeVar
 
 from bbopt.rpc.names import StudyName
@@ -70,17 +69,25 @@ class Committer:
         """Run a rule that changes a study, once per call; return the call's answer."""
         outside = self._outside
 
-        def work(tx: Transaction, effects: Effects, *, is_new: bool) -> bytes:
+        def work(tx: Transaction, effects: Effects, is_new: bool) -> bytes:
             def change() -> A:
                 return rule(Ledger(tx, find_study(tx, name), outside, effects))
 
             answer = once_if_new if is_new else once
             return answer(tx, name.project, call, work=change, at=outside.wall())
 
+        return await self.commit_new(work, is_long=is_long)
+
+    async def commit_new(
+        self, work: Callable[[Transaction, Effects, bool], T], *, is_long: bool = False
+    ) -> T:
+        """Run work that answers calls, which most likely are new: its last argument says
+        whether to take that for granted. If it is not so, run it again.
+        """
         try:
-            return await self.commit(partial(work, is_new=True), is_long=is_long)
+            return await self.commit(lambda tx, e: work(tx, e, True), is_long=is_long)
         except RepeatedError:
-            return await self.commit(partial(work, is_new=False), is_long=is_long)
+            return await self.commit(lambda tx, e: work(tx, e, False), is_long=is_long)
 
     async def on_trial(
         self, name: StudyName, call: Call[TrialView], rule: Callable[[Ledger], TrialRow]

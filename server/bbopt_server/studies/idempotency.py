@@ -55,19 +55,25 @@ def stored_answer(tx: Transaction, project: str, call: Call[A]) -> bytes | None:
 def store_answer(
     tx: Transaction, project: str, call: Call[A], *, answer: A, at: float
 ) -> bytes:
-    """Store the answer to a call and return its bytes."""
+    """Store the answer to a call and return its bytes.
+
+    Raises:
+        RepeatedError: The call has an answer.
+    """
     response = call.encode(answer)
     reach("answer.before_storing")
-    tx.put_response(
-        ResponseRow(
-            project=project,
-            method=call.method,
-            request_id=call.request_id,
-            body_hash=call.body_hash,
-            response=response,
-            at=at,
-        )
+    row = ResponseRow(
+        project=project,
+        method=call.method,
+        request_id=call.request_id,
+        body_hash=call.body_hash,
+        response=response,
+        at=at,
     )
+    try:
+        tx.put_response(row)
+    except KeyError as error:
+        raise RepeatedError from error
     reach("answer.stored")
     return response
 
@@ -95,7 +101,7 @@ def once_if_new(
     """
     try:
         return store_answer(tx, project, call, answer=work(), at=at)
-    except (BboptError, KeyError) as error:
+    except BboptError as error:
         if tx.response(project, call.method, call.request_id) is None:
             raise
         raise RepeatedError from error

@@ -1,38 +1,32 @@
 """The way from compute to the log of a study."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from bbopt.space import Float
 from bbopt.specs import CAPABILITIES, StudySpec
 from bbopt_server.compute import StudyLog
-from bbopt_server.storage.store import FEW, Store, StudyRow, Transaction
+from bbopt_server.storage.store import FEW, Store, StudyRow
 
 _PAGE = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """The end of a log, which was read already."""
-
-    after: int
-    """Revision before the first event."""
-    payloads: tuple[bytes, ...]
-
-
-def read_tail(tx: Transaction, study_key: int, after: int) -> Tail | None:
-    """Read the events after a revision, unless they are many."""
-    rows = tx.events(study_key, after_revision=after, limit=_PAGE)
-    return Tail(after, tuple(row.payload for row in rows)) if len(rows) < _PAGE else None
-
-
 def study_log(
-    store: Store, row: StudyRow, spec: StudySpec, *, tail: Tail | None = None
+    store: Store,
+    row: StudyRow,
+    spec: StudySpec,
+    *,
+    is_exact: bool = False,
 ) -> StudyLog:
-    """Show compute the way to a study's log; where ``tail`` has what it wants, that is all."""
+    """Show compute the way to a study's log.
+
+    Args:
+        store: Where it is.
+        row: The study.
+        spec: Its definition.
+        is_exact: Show nothing that is newer than ``row``.
+    """
 
     async def events(after: int) -> Sequence[bytes]:
-        if tail is not None and tail.after <= after:
-            return tail.payloads[after - tail.after :]
         payloads: list[bytes] = []
         while True:
             start = after + len(payloads)
@@ -43,10 +37,22 @@ def study_log(
                 is_long=row.revision - start > FEW,
             )
             payloads.extend(each.payload for each in rows)
+            if is_exact and after + len(payloads) >= row.revision:
+                return payloads[: max(0, row.revision - after)]
             if len(rows) < _PAGE:
                 return payloads
 
     return StudyLog(row.uid, row.spec, has_model(spec), row.revision, events)
+
+
+def has_series(spec: StudySpec) -> bool:
+    """Whether the next points of a study are the same whatever happens meanwhile. Not where its
+    space may be finite: what is in use is left out there, and what failed may come again.
+    """
+    return CAPABILITIES[type(spec.strategy)].ignores_results and any(
+        isinstance(each, Float) and each.step is None and each.active_if is None
+        for each in spec.problem.space.parameters
+    )
 
 
 def has_model(spec: StudySpec) -> bool:

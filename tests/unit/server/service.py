@@ -113,11 +113,16 @@ class FakeCompute:
                 )
                 for row in rows
             ),
-            strategy_state_to_bytes(StrategyState("fake", scalars={"n_jobs": len(self.jobs)})),
+            self._state(count),
             space_exhausted=self.n_left == 0,
             revision=revision,
             elapsed_s=self.elapsed_s,
+            states=tuple(self._state(1 + i) for i in range(count)),
         )
+
+    def _state(self, n_points: int) -> bytes:
+        scalars = {"n_jobs": len(self.jobs), "n_points": n_points}
+        return strategy_state_to_bytes(StrategyState("fake", scalars=scalars))
 
     async def predict(
         self, study: StudyLog, points: Sequence[insight_pb2.Point]

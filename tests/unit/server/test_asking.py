@@ -21,7 +21,7 @@ from bbopt_server.compute import (
     Suggestions,
 )
 from bbopt_server.compute.connection import NotInstalledError
-from bbopt_server.studies.scheduling import MAX_ROUNDS
+from bbopt_server.studies.jobs import MAX_ROUNDS
 from tests.unit.server.service import (
     STUDY,
     Service,
@@ -472,38 +472,6 @@ async def test_a_study_deleted_while_asked_is_not_found() -> None:
 
 
 @asynchronous
-async def test_the_next_job_is_sent_all_that_the_log_has_since_the_one_before(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    service = Service()
-    await service.create(quadratic(strategy="sobol"))
-    suggest, logs = service.compute.suggest, []
-
-    async def note(study: StudyLog, count: int, *, time_left_s: float | None) -> Suggestions:
-        logs.append(study)
-        return await suggest(study, count, time_left_s=time_left_s)
-
-    monkeypatch.setattr(service.compute, "suggest", note)
-    (trial,) = (await service.ask()).trials
-    service.compute.gate = asyncio.Event()
-    asks = [asyncio.create_task(service.ask())]
-    while len(service.compute.jobs) < 2:
-        await asyncio.sleep(0)
-    asks.append(asyncio.create_task(service.ask()))
-    await service.tell(trial, completed())
-    service.compute.gate.set()
-    await asyncio.gather(*asks)
-    log = [each.payload for each in await service.store.read(lambda tx: tx.events(1))]
-    assert await service.events() == ["study_changed", "asked", "told", "asked", "asked"]
-    last = logs[-1]
-    assert last.revision == 4
-    # Where compute has folded what the job before sent it, and where it has lost everything.
-    assert list(await last.events(2)) == log[2:4]
-    assert list(await last.events(3)) == log[3:4]
-    assert list(await last.events(0)) == log
-
-
-@asynchronous
 async def test_an_ask_need_not_wait_for_a_job_that_takes_long_where_a_trial_waits() -> None:
     service = Service()
     await service.create(quadratic(strategy="sobol"))
@@ -512,7 +480,6 @@ async def test_an_ask_need_not_wait_for_a_job_that_takes_long_where_a_trial_wait
     while not service.compute.jobs:
         await asyncio.sleep(0)
     await enqueue(service, 0.5)
-    service.clock.now += 1.0
     assert [trial.number for trial in (await service.ask()).trials] == [1]
     service.compute.gate.set()
     assert [trial.number for trial in (await slow).trials] == [2]

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from bbopt.errors import InvalidError
 from bbopt.problem import Problem
 from bbopt.rpc.names import StudyName, TrialName
-from bbopt.rpc.space import parameters_to_message
+from bbopt.rpc.points import parameters_to_message
 from bbopt.rpc.study import study_spec_from_message
 from bbopt.rpc.times import duration_from_message, duration_to_message
 from bbopt.rpc.trial import outcome_to_message, trial_state_to_message

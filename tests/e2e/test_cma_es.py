@@ -17,7 +17,7 @@ from bbopt.optimizer import Optimizer
 from bbopt.problem import Problem
 from bbopt.replay import replay
 from bbopt.rpc.log import event_from_message
-from bbopt.rpc.space import parameters_from_message
+from bbopt.rpc.points import parameters_from_message
 from bbopt.rpc.study import study_spec_from_message, study_spec_to_message
 from bbopt.rpc.v1 import log_pb2, study_pb2, trial_pb2
 from bbopt.rpc.v1 import optimization_service_pb2 as pb

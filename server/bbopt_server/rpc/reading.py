@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from bbopt.errors import InvalidError
 from bbopt.rpc.names import ProjectName, StudyName, TrialName, check_id
-from bbopt.rpc.space import param_value_from_message
+from bbopt.rpc.points import param_value_from_message
 from bbopt.rpc.study import study_spec_from_message
 from bbopt.rpc.times import duration_from_message
 from bbopt.rpc.trial import measurement_from_message, outcome_from_message

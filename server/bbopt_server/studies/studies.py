@@ -22,7 +22,7 @@ from bbopt.errors import (
 )
 from bbopt.problem import Problem
 from bbopt.rpc.names import StudyName
-from bbopt.rpc.space import point_from_message
+from bbopt.rpc.points import point_from_message
 from bbopt.rpc.v1 import insight_service_pb2
 from bbopt.rpc.violations import Violations
 from bbopt_server.compute import Compute, StudyLog

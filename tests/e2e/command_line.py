@@ -7,25 +7,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from bbopt_client.cli import app
+from tests.waiting import wait_until
 
 BBOPT = (sys.executable, "-m", "bbopt_client.cli")
 START_TIMEOUT_S = 60.0
-
-
-def wait_until(is_so: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    """Wait for something, and fail the test when it does not come."""
-    deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @dataclass(frozen=True)
@@ -61,7 +53,8 @@ class CommandLine:
                 stderr=log,
             )
         wait_until(
-            lambda: port_file.exists() and bool(port_file.read_text().strip()), START_TIMEOUT_S
+            lambda: port_file.exists() and bool(port_file.read_text().strip()),
+            limit_s=START_TIMEOUT_S,
         )
         self.address = port_file.read_text().strip()
 

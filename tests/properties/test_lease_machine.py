@@ -93,7 +93,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
     @property
     def now(self) -> float:
-        return self.service.clock.now
+        return self.service.clock.now_s
 
     def pick(self, which: int) -> tuple[Trial, Kept, bool]:
         """Choose a lease that somebody had; say whether it is the one that counts."""
@@ -129,7 +129,7 @@ class LeaseMachine(RuleBasedStateMachine):
     def restart(self, away_s: float) -> None:
         self.runner.run(self.service.studies.stop())
         old = self.service
-        old.clock.now += away_s
+        old.clock.now_s += away_s
         self.service = Service(old.store, FakeCompute(), old.clock, old.tokens)
         self.runner.run(self.service.start())
         for kept in self.trials.values():

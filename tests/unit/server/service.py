@@ -29,6 +29,7 @@ from bbopt_server.storage import MemoryStore, Store
 from bbopt_server.studies import Studies
 from bbopt_server.studies.outside import Outside
 from bbopt_server.studies.records import spec_from_bytes
+from tests.waiting import Clock
 
 P = ParamSpec("P")
 
@@ -56,14 +57,6 @@ def asynchronous(
 
 def new_id() -> str:
     return f"request-{next(_ids)}"
-
-
-@dataclass
-class Clock:
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass
@@ -273,7 +266,7 @@ class Service:
 
     async def pass_time(self, seconds: float) -> None:
         """Turn the clock, and look for leases that ran out."""
-        self.clock.now += seconds
+        self.clock.now_s += seconds
         await self.studies.sweeper.end_expired()
 
 

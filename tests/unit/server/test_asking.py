@@ -495,7 +495,7 @@ async def test_an_ask_need_not_wait_for_a_job_that_takes_long_where_a_trial_wait
     while not service.compute.jobs:
         await asyncio.sleep(0)
     await service.create_trial(0.5)
-    service.clock.now += 1.0
+    service.clock.now_s += 1.0
     assert [trial.number for trial in (await service.ask()).trials] == [1]
     service.compute.gate.set()
     assert [trial.number for trial in (await slow).trials] == [2]
@@ -602,8 +602,8 @@ async def test_answers_are_forgotten_after_a_week_and_not_before() -> None:
     service = Service()
     await service.create()
     await service.ask(request_id="the-same-one")
-    service.clock.now += 6 * 24 * 3600.0
+    service.clock.now_s += 6 * 24 * 3600.0
     assert await service.studies.sweeper.drop_old_responses() == 0
-    service.clock.now += 2 * 24 * 3600.0
+    service.clock.now_s += 2 * 24 * 3600.0
     assert await service.studies.sweeper.drop_old_responses() == 2
     assert (await service.ask(request_id="the-same-one")).trials[0].number == 2

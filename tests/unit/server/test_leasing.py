@@ -58,7 +58,7 @@ async def test_heartbeats_keep_a_lease() -> None:
         await service.pass_time(20.0)
         orders = await service.heartbeat(trial)
         assert orders[0].action == Directive.ACTION_CONTINUE
-    assert orders[0].lease_expire_time.seconds == service.clock.now + 30
+    assert orders[0].lease_expire_time.seconds == service.clock.now_s + 30
     assert (await service.trial(1)).attempt == 1
 
 
@@ -237,7 +237,7 @@ async def test_a_restart_gives_every_live_lease_one_full_new_term() -> None:
     trial = (await before.ask()).trials[0]
     await before.pass_time(25.0)
     after = Service(before.store, FakeCompute())
-    after.clock.now = 9e6
+    after.clock.now_s = 9e6
     await after.start()
     await after.pass_time(29.0)
     assert (await after.heartbeat(trial))[0].action == Directive.ACTION_CONTINUE

@@ -53,7 +53,7 @@ class WatchedStore(MemoryStore):
 async def restarted(before: Service, *, away_s: float) -> Service:
     """Start another server on the same store after a while, its clocks begun anew."""
     after = Service(before.store, FakeCompute())
-    after.clock.now = before.clock.now + away_s
+    after.clock.now_s = before.clock.now_s + away_s
     await after.start()
     return after
 
@@ -285,15 +285,15 @@ async def test_a_server_that_stood_still_expires_nobody(
             await asyncio.sleep(0)
 
     await let_sweep()
-    service.clock.now += 600.0
+    service.clock.now_s += 600.0
     await let_sweep()
     assert (await service.trial(1)).state == Trial.STATE_ACTIVE
     for _ in range(7):
-        service.clock.now += 4.0
+        service.clock.now_s += 4.0
         await let_sweep()
     assert await action(service, trial) == Action.ACTION_CONTINUE
     for _ in range(8):
-        service.clock.now += 4.0
+        service.clock.now_s += 4.0
         await let_sweep()
     assert (await service.trial(1)).state == Trial.STATE_QUEUED
     await service.studies.stop()

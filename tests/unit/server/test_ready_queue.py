@@ -260,7 +260,7 @@ async def test_a_study_that_only_tells_gets_a_few_computations_and_no_more() -> 
 @asynchronous
 async def test_a_study_that_has_not_asked_for_long_is_left_alone() -> None:
     service, other = await working()
-    service.clock.now += ready.RECENT_S + 1.0
+    service.clock.now_s += ready.RECENT_S + 1.0
     await tell(service, other)
     await settle()
     assert service.compute.n_ahead == 1

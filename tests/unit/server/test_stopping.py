@@ -88,7 +88,7 @@ async def test_a_report_that_was_not_committed_does_not_count() -> None:
     with refused(UnavailableError):
         await service.report(trials[2], {1: 0.5})
     service.store.transact = transact  # type: ignore[method-assign]
-    service.clock.now += 1.0
+    service.clock.now_s += 1.0
     # Its event has the position of the one that was undone.
     answer = await service.report(trials[3], {1: 2.5})
     assert answer.should_stop

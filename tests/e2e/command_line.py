@@ -96,6 +96,23 @@ class CommandLine:
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
         return Done(done.stdout, done.stderr)
 
+    def shell(self, command: str) -> None:
+        """Type a line into a shell and expect that it succeeds."""
+        environment = self._environment()
+        programs = f"{Path(sys.executable).parent}:{environment['PATH']}"
+        done = subprocess.run(  # noqa: S602 - as a reader would
+            command,
+            shell=True,
+            cwd=self.folder,
+            env=environment | {"PATH": programs},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+
     def json(self, *words: str) -> Any:  # noqa: ANN401 - whatever the command writes
         """Type a command and read the JSON it writes."""
         return json.loads(self.run(*words, "-o", "json").stdout)

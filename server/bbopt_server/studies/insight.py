@@ -38,9 +38,8 @@ class Insight:
         self._compute = compute
         self._specs = specs
 
-    async def best(self, study: StudyRow, *, uses_model: bool) -> Best:
+    async def best(self, name: StudyName, study: StudyRow, *, uses_model: bool) -> Best:
         """Find the trial to deploy: as measured, or by the model's mean."""
-        name = StudyName(study.project, study.study_id)
         why_measured = "the best feasible trial as measured"
         if uses_model:
             try:

@@ -376,7 +376,7 @@ class Studies:
     async def best(self, name: StudyName, *, uses_model: bool) -> Best:
         """Find the trial to deploy: as measured, or by the model's mean."""
         study = (await self.get_study(name)).row
-        best = await self._insight.best(study, uses_model=uses_model)
+        best = await self._insight.best(name, study, uses_model=uses_model)
         return best if best.trial is None else replace(best, trial=self._with_lease(best.trial))
 
     async def predict(

@@ -14,7 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -133,12 +133,7 @@ class Task:
     @property
     def job(self) -> dict[str, Any]:
         """What the record of the task is known by."""
-        return {
-            "ablation": self.ablation,
-            "problem": self.problem,
-            "seed": self.seed,
-            "budget": self.budget,
-        }
+        return asdict(self)
 
 
 def run_task(task: Task) -> dict[str, Any]:

@@ -32,7 +32,7 @@ import torch
 from numpy.typing import NDArray
 
 from bbopt import Optimizer
-from bbopt.gp import GPModel, Hyperparameters
+from bbopt.gp import GPModel, Hyperparameters, mixture_moments
 from bbopt.numerics import stream
 from bbopt.problems import hartmann6
 from bbopt.problems.continuous import HARTMANN_A, HARTMANN_ALPHA, HARTMANN_P
@@ -242,7 +242,7 @@ def measure_quality(n: int) -> list[Quality]:
             features = model.feature_map.features(torch.from_numpy(points))
             mean, variance = neighbours.predict(features)
             shares = neighbours.log_weights.exp().numpy()
-            prediction = model.in_units(mean, variance, shares)
+            prediction = mixture_moments(model.warp, mean, variance, shares)
             return prediction.mean, prediction.sd
 
         models["64 neighbours"] = given_neighbours

@@ -58,7 +58,6 @@ _SETTINGS = {
     "server": "more flags for it, as --server=...",
 }
 _TABLES = ("study", "trial", "event", "measurement")
-_KEY_OF = "SELECT key FROM study WHERE study_id = ?"
 
 
 @dataclass(slots=True)

@@ -9,14 +9,19 @@ from bbopt.gp.model import (
     GPModel,
     GPSettings,
     Hyperparameters,
-    Prediction,
-    WarpKind,
-    fit_warp,
 )
+from bbopt.gp.moments import Prediction, mixture_moments
 from bbopt.gp.objective import MapObjective
 from bbopt.gp.posterior import Members, Posterior, Query
 from bbopt.gp.priors import FixedNoise, HyperPriors, LearnedNoise, LogNormalPrior
-from bbopt.gp.warp import OutputWarp, fit_bilog, fit_half_rank, fit_standardise
+from bbopt.gp.warp import (
+    OutputWarp,
+    WarpKind,
+    fit_bilog,
+    fit_half_rank,
+    fit_standardise,
+    fit_warp,
+)
 
 __all__ = [
     "LARGEST_VALUE",
@@ -47,4 +52,5 @@ __all__ = [
     "fit_map",
     "fit_standardise",
     "fit_warp",
+    "mixture_moments",
 ]

@@ -11,21 +11,20 @@ bit-identical to the live one: both factorize the first ``n_fitted`` rows at onc
 others one by one.
 """
 
-import enum
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, assert_never
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import roots_hermitenorm
 from torch import Tensor
 
 from bbopt.gp.features import FeatureColumn, FeatureMap
 from bbopt.gp.fit import FitSettings, RefitSchedule, fit_map
 from bbopt.gp.kernels import Kernel
+from bbopt.gp.moments import Prediction, mixture_moments
 from bbopt.gp.objective import BASE_JITTER, MapObjective
 from bbopt.gp.posterior import Members, Posterior
 from bbopt.gp.priors import (
@@ -35,59 +34,14 @@ from bbopt.gp.priors import (
     LearnedNoise,
     LogNormalPrior,
 )
-from bbopt.gp.warp import (
-    IdentityWarp,
-    OutputWarp,
-    fit_bilog,
-    fit_half_rank,
-    fit_standardise,
-    variance_of_targets,
-)
+from bbopt.gp.warp import IdentityWarp, OutputWarp, WarpKind, fit_warp, variance_of_targets
 
 Array = NDArray[np.float64]
-N_QUADRATURE: Final = 15
-"""Gauss-Hermite nodes for moments through the inverse warp; exact where the warp is linear."""
-NODES, NODE_WEIGHTS = roots_hermitenorm(N_QUADRATURE)
 LARGEST_VALUE: Final = 1e300
 """Larger magnitudes count as this, so that differences and ranges of values stay finite."""
-LARGEST_SAMPLE: Final = 1e307
-"""Likewise for what a model expects of a value."""
 NEGLIGIBLE_WEIGHT: Final = 1e-4
 """Members below this share of the evidence are left out of searches: half the cost, and their
 improvement would have to be ten thousand times larger to matter."""
-
-
-class WarpKind(enum.Enum):
-    """How metric values become targets."""
-
-    HALF_RANK = "half_rank"
-    """For objectives (maximised): tames the bad half, see ``gp.warp``."""
-    STANDARDISE = "standardise"
-    """For anything that should stay linear."""
-    BILOG = "bilog"
-    """For constraints: zero stays zero."""
-    IDENTITY = "identity"
-    """For labels such as +1 (worked) and -1 (crashed)."""
-
-
-def fit_warp(kind: WarpKind, y: Array) -> OutputWarp:
-    """Return the map from metric values to targets that some values call for.
-
-    Args:
-        kind: Of the map.
-        y: Finite metric values, shape ``(n,)``, magnitudes at most 1e300.
-    """
-    match kind:
-        case WarpKind.HALF_RANK:
-            return fit_half_rank(y)
-        case WarpKind.STANDARDISE:
-            return fit_standardise(y)
-        case WarpKind.BILOG:
-            return fit_bilog(y)
-        case WarpKind.IDENTITY:
-            return IdentityWarp()
-        case _:
-            assert_never(kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +71,6 @@ class Hyperparameters:
     2)``."""
     n_fitted: int
     """Number of observations at the fit; 0 for the prior's mode."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """Moments in the metric's own unit, each of shape ``(n,)``."""
-
-    mean: Array
-    sd: Array
 
 
 class GPModel:
@@ -425,30 +371,7 @@ class GPModel:
         """
         rows = np.atleast_2d(np.asarray(X, dtype=np.float64))
         mean, variance = self.posterior.predict(self._features(rows))
-        return self.in_units(mean, variance, self.weights)
-
-    def in_units(self, mean: Tensor, variance: Tensor, weights: Array) -> Prediction:
-        """Return the moments of a mixture in the metric's own unit.
-
-        Args:
-            mean: Of each member in standardized units, shape ``(E, n)``.
-            variance: Likewise, ``(E, n)``.
-            weights: Of the members, shape ``(E,)``, summing to one.
-        """
-        node_weights = NODE_WEIGHTS / NODE_WEIGHTS.sum()
-        sd = variance.sqrt().cpu().numpy()
-        samples = self.warp.inverse(mean.cpu().numpy()[..., None] + sd[..., None] * NODES)
-        # Sums and differences of a few samples must not overflow.
-        np.clip(samples, -LARGEST_SAMPLE, LARGEST_SAMPLE, out=samples)
-        # Moments about a central value, in units of the spread: 1e300 must not overflow.
-        center = samples[..., N_QUADRATURE // 2].mean(axis=0)  # (n,)
-        deviations = samples - center[None, :, None]
-        unit = np.maximum(np.abs(deviations).max(axis=(0, 2)), np.finfo(np.float64).tiny)
-        scaled = deviations / unit[None, :, None]
-        first = weights @ (scaled @ node_weights)
-        second = weights @ (scaled**2 @ node_weights)
-        spread = np.sqrt(np.maximum(second - first**2, 0.0))
-        return Prediction(center + first * unit, spread * unit)
+        return mixture_moments(self.warp, mean, variance, self.weights)
 
     def fitted_means(self) -> Tensor:
         """Return each kernel's posterior mean at the observed rows, shape ``(E, n)``, in O(n).

@@ -7,8 +7,9 @@ is where feasibility starts. Values up to 1e300 in magnitude are accepted, howev
 equal they are; below 1e-305 they count as equal.
 """
 
+import enum
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,19 @@ RELATIVE_SPREAD_FLOOR: Final = 1e-13
 equal."""
 _SMALLEST_UNIT: Final = 1e-305
 """Values below this count as equal: their unit has no finite inverse."""
+
+
+class WarpKind(enum.Enum):
+    """How metric values become targets."""
+
+    HALF_RANK = "half_rank"
+    """For objectives (maximised): tames the bad half."""
+    STANDARDISE = "standardise"
+    """For anything that should stay linear."""
+    BILOG = "bilog"
+    """For constraints: zero stays zero."""
+    IDENTITY = "identity"
+    """For labels such as +1 (worked) and -1 (crashed)."""
 
 
 class OutputWarp(Protocol):
@@ -125,6 +139,26 @@ class IdentityWarp:
     def slope(self, y: Array) -> Array:
         """Return ones."""
         return np.ones_like(y)
+
+
+def fit_warp(kind: WarpKind, y: Array) -> OutputWarp:
+    """Return the map from metric values to targets that some values call for.
+
+    Args:
+        kind: Of the map.
+        y: Finite metric values, shape ``(n,)``, magnitudes at most 1e300.
+    """
+    match kind:
+        case WarpKind.HALF_RANK:
+            return fit_half_rank(y)
+        case WarpKind.STANDARDISE:
+            return fit_standardise(y)
+        case WarpKind.BILOG:
+            return fit_bilog(y)
+        case WarpKind.IDENTITY:
+            return IdentityWarp()
+        case _:
+            assert_never(kind)
 
 
 def fit_standardise(y: Array) -> LinearWarp:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bbopt.errors import DataLossError, InvalidError
-from bbopt.rpc.space import parameters_from_message, write_parameters
+from bbopt.rpc.points import parameters_from_message, write_parameters
 from bbopt.rpc.trial import (
     measurement_from_message,
     measurement_to_message,

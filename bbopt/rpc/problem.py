@@ -52,8 +52,7 @@ def metric_from_message(message: study_pb2.Metric) -> Metric:
         SpecError: The id or the kind is missing, or a value is not a known one.
     """
     violations = Violations(SpecError)
-    if not message.id:
-        violations.add("id", "must not be empty")
+    violations.require(message.id, "id", "must not be empty")
     with violations.within("kind"):
         kind = known(message.kind, _KIND_FROM_MESSAGE)
     with violations.within("goal"):

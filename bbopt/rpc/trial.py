@@ -10,7 +10,7 @@ from typing import assert_never
 from bbopt.errors import InvalidError
 from bbopt.rpc.enums import known
 from bbopt.rpc.names import StudyName, TrialName
-from bbopt.rpc.space import parameters_from_message, parameters_to_message
+from bbopt.rpc.points import parameters_from_message, parameters_to_message
 from bbopt.rpc.times import duration_from_message, write_duration
 from bbopt.rpc.v1 import trial_pb2
 from bbopt.rpc.violations import Violations, prefixed, within

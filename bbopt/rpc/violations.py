@@ -55,6 +55,11 @@ class Violations:
         """Note one violation."""
         self.extend([Violation(field, message)])
 
+    def require(self, given: object, field: str, message: str) -> None:
+        """Note a violation where nothing was given."""
+        if not given:
+            self.add(field, message)
+
     def extend(self, violations: Iterable[Violation]) -> None:
         """Note several."""
         self._kinds.add(self._error)

@@ -20,7 +20,7 @@ MEASURED_FROM: Final = 256
 """Results below which ``auto`` stays on the CPU without a measurement. There, a core does the
 arithmetic of an evaluation in the time that it takes to give it to a device (NVIDIA H100)."""
 MEASURED_UNTIL: Final = 1200
-"""Beyond, models stand on a choice of their results; see ``gp_surrogates``."""
+"""Beyond, models stand on a choice of their results; see ``gp_rows``."""
 TIME_TO_MEASURE_S: Final = 10.0
 """An ask that has less stays on the CPU unless its size was measured before."""
 N_SPARED: Final = 20

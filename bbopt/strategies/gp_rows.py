@@ -16,10 +16,22 @@ from numpy.typing import NDArray
 from bbopt.gp import LARGEST_VALUE, FeatureMap, OutputWarp, WarpKind, fit_warp
 from bbopt.numerics import stream
 from bbopt.space import ColumnKind
+from bbopt.strategies.outputs import Output
 from bbopt.strategies.ranking import rank
 from bbopt.strategies.strategy import Array, StrategyContext
+from bbopt.trial import OutcomeCode
 
 Rows = NDArray[np.int64]
+MAX_EXACT: Final = 1000
+"""Observations that a model takes in full; a fit there takes about a second."""
+N_NEAR: Final = 700
+N_ANYWHERE: Final = 300
+"""Beyond, a model stands on 700 rows near the best one and 300 random others: better near the
+optimum than any sparse approximation of the same cost that was measured."""
+RENEW_EVERY: Final = 100
+"""Rows that may join such a model before a refit chooses its rows anew."""
+MAX_JOINED: Final = 200
+"""Rows that may join a model without a refit, e.g. to answer ``predict`` after many tells."""
 N_ELITE: Final = 20
 """Least number of best rows whose spread says what is near."""
 ELITE_FRACTION: Final = 0.1
@@ -32,6 +44,78 @@ larger neighbourhood, because among 100,000 results the nearest 700 are one smal
 POOL_FRACTION: Final = 0.2
 MAX_POOL: Final = 4000
 """Most rows that are thinned out: each of those chosen costs a pass over them."""
+
+
+class RowChoice:
+    """The rows under the models of a study: all, or of a large study a choice among the first
+    ``anchor`` and all that came later.
+    """
+
+    def __init__(self, context: StrategyContext, anchor: int) -> None:
+        """Go on from an earlier choice.
+
+        Args:
+            context: The study.
+            anchor: Number of rows among which a subset was chosen; 0 while all are used.
+        """
+        self._context = context
+        self.anchor = anchor
+        self._chosen: tuple[tuple[int, int], Rows] | None = None
+        self._warps: dict[str, tuple[tuple[int, int, WarpKind], OutputWarp]] = {}
+
+    def renew(self) -> bool:
+        """Move the anchor if it is time; say whether that happened."""
+        n = len(self._context.columns.X)
+        if n <= MAX_EXACT or n - self.anchor < RENEW_EVERY:
+            return False
+        self.anchor = n
+        return True
+
+    def base(self) -> int:
+        """Return among how many rows a subset is chosen (later ones join it), or 0 for none.
+
+        This is the anchor of the last refit, unless so many results came after it that a model
+        could not take them in one by one.
+        """
+        n = len(self._context.columns.X)
+        return self.anchor if n <= (self.anchor or MAX_EXACT) + MAX_JOINED else n
+
+    def rows_of(self, output: Output) -> Rows:
+        """Return the rows that an output's model stands on, in the order in which they came."""
+        columns = self._context.columns
+        n, base = len(columns.X), self.base()
+        rows: Rows = np.arange(n)
+        if base:
+            rows = np.concatenate([self._chosen_of(base), rows[base:]])
+        if output.is_label:
+            is_used = columns.outcome[rows] != OutcomeCode.WITHDRAWN
+        else:
+            is_used = np.isfinite(columns.Y[rows, output.column])
+        used: Rows = rows[is_used]
+        return used
+
+    def warp_of(self, output: Output, kind: WarpKind) -> OutputWarp | None:
+        """Return the map to targets of the rows that a subset was chosen from.
+
+        ``None`` while models use all rows: they fit it themselves.
+        """
+        base, columns = self.base(), self._context.columns
+        if not base:
+            return None
+        key = (base, columns.amended_revision, kind)
+        known = self._warps.get(output.name)
+        if known is None or known[0] != key:
+            warp = fit_warp_of_all(kind, columns.Y[:base, output.column])
+            known = self._warps[output.name] = (key, warp)
+        return known[1]
+
+    def _chosen_of(self, n: int) -> Rows:
+        """Choose among the first ``n`` rows; what was chosen last is kept at hand."""
+        key = (n, self._context.columns.amended_revision)
+        if self._chosen is None or self._chosen[0] != key:
+            rows = choose_rows(self._context, n, n_near=N_NEAR, n_anywhere=N_ANYWHERE)
+            self._chosen = (key, rows)
+        return self._chosen[1]
 
 
 def choose_rows(context: StrategyContext, n: int, *, n_near: int, n_anywhere: int) -> Rows:

@@ -8,29 +8,27 @@ had no memory left.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
-from typing import ClassVar, Final, TypeVar
+from typing import ClassVar, Final
 
 import numpy as np
 import torch
 
-from bbopt.acquisition import LogProbabilityOfFeasibility, LogProbabilityOfSuccess
-from bbopt.errors import NumericalError, PreconditionError
+from bbopt.errors import NumericalError
 from bbopt.gp import GPModel
 from bbopt.numerics import FAILURES, stream
 from bbopt.numerics.devices import is_out_of_memory
-from bbopt.problem import Noise
 from bbopt.search import Found, maximise_batch
 from bbopt.specs import CAPABILITIES, Capabilities, GPSpec
 from bbopt.strategies.candidates import Supply, has_row, is_deterministic
 from bbopt.strategies.design import suggestions
+from bbopt.strategies.gp_answers import Answers, moments_of
 from bbopt.strategies.gp_design import first_row, n_initial
 from bbopt.strategies.gp_devices import CPU, DevicePlan
 from bbopt.strategies.gp_goal import Goal
 from bbopt.strategies.gp_region import RegionSearch
-from bbopt.strategies.gp_rows import Rows
 from bbopt.strategies.gp_settings import CHOICES, GPChoices
 from bbopt.strategies.gp_surrogates import (
     Surrogates,
@@ -38,9 +36,8 @@ from bbopt.strategies.gp_surrogates import (
     name_rescues,
     read_hyperparameters,
 )
-from bbopt.strategies.outputs import SUCCESS, finite
+from bbopt.strategies.outputs import finite
 from bbopt.strategies.pace import Effort, Pace
-from bbopt.strategies.recommendation import eligible_rows, recommend_measured
 from bbopt.strategies.row_counter import RowCounter
 from bbopt.strategies.saved import read_scalars
 from bbopt.strategies.strategy import (
@@ -59,7 +56,6 @@ N_GREEDY: Final = 16
 others hardly change what one more point gains, and a trust region gives them."""
 WIDE_COST: Final = 8
 """Points' searches that take as long as a batch from the trust region."""
-_T = TypeVar("_T")
 
 
 class GPSearch(RowCounter):
@@ -106,7 +102,7 @@ class GPSearch(RowCounter):
         of_objective = self._surrogates.settings_of_objective()
         self._region = RegionSearch(context, of_objective, state=state)
         self._pace = Pace()
-        self._answering: tuple[tuple[int, int], Surrogates] | None = None
+        self._answers = Answers(context, self._choices.model)
 
     # ------------------------------------------------------------------ protocol
 
@@ -210,7 +206,8 @@ class GPSearch(RowCounter):
         )
         self._optima, self._counter, self._status = optima, counter, Status.RUNNING
         self._region = region
-        self._answering, self._pace = None, Pace()
+        self._answers = Answers(self._context, self._choices.model)
+        self._pace = Pace()
         torch.cuda.empty_cache()
         notes = f"out of memory on {device}: computed on the CPU"
         found = self._model_based(n, pending, _seconds_until(give_up_at))
@@ -350,7 +347,7 @@ class GPSearch(RowCounter):
         if not found:
             return []
         rows = np.array([each.x for each in found])
-        moments = self._moments(models, rows)
+        moments = moments_of(self._surrogates.outputs, models, rows)
         result = []
         for index, each in enumerate(found):
             predicted = {
@@ -372,33 +369,7 @@ class GPSearch(RowCounter):
 
     def recommend(self) -> Recommendation | None:
         """Choose the best feasible trial: by the model's mean where the objective is noisy."""
-        columns = self._context.columns
-        if self._context.problem.objective.noise is Noise.NONE:
-            return recommend_measured(columns)
-        rows = eligible_rows(columns)
-        if len(rows) < 3:
-            return recommend_measured(columns)
-        try:
-            rows, mean = self._or_on_the_cpu(lambda: self._means(rows))
-        except FAILURES:
-            return recommend_measured(columns)
-        if len(rows) == 0 or not np.isfinite(mean).all():
-            return recommend_measured(columns)
-        best = rows[int(np.argmax(mean))]
-        return Recommendation(
-            int(columns.numbers[best]), "highest posterior mean among feasible trials"
-        )
-
-    def _means(self, rows: Rows) -> tuple[Rows, Array]:
-        """Return the objective's means at some rows of the columns, and which these are: of a
-        large study only those that the model stands on; the best are among them.
-        """
-        columns = self._context.columns
-        surrogates = self._answering_surrogates()
-        objective = surrogates.condition()["objective"]
-        if objective.n < int(np.isfinite(columns.Y[:, 0]).sum()):
-            rows = np.intersect1d(rows, surrogates.rows("objective"), assume_unique=True)
-        return rows, objective.predict(columns.X[rows]).mean
+        return self._answers.recommend(self._surrogates)
 
     def predict(self, X: Array) -> Predictions:
         """Predict every measured metric at canonical rows.
@@ -407,74 +378,7 @@ class GPSearch(RowCounter):
             PreconditionError: Fewer than two results are in.
             NumericalError: Not even the prior's mode gives numbers.
         """
-        if int(np.isfinite(self._context.columns.Y[:, 0]).sum()) < 2:
-            raise PreconditionError("there is no model before two trials have a result")
-        return self._or_on_the_cpu(lambda: self._predicted(X))
-
-    def _predicted(self, X: Array) -> Predictions:
-        try:
-            return self._predict(self._answering_surrogates().condition(), X)
-        except FAILURES:
-            return self._predict(self._fresh_surrogates().condition(), X)
-
-    def _or_on_the_cpu(self, answer: Callable[[], _T]) -> _T:
-        """Answer; once more on the CPU if the device has no memory for it."""
-        try:
-            return answer()
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        self._surrogates.move_to(CPU)
-        self._answering = None
-        torch.cuda.empty_cache()
-        return answer()
-
-    def _predict(self, models: dict[str, GPModel], X: Array) -> Predictions:
-        """Predict with some models; raises ``NumericalError`` if the answer is no number."""
-        log_probability = np.zeros(len(X))
-        rows = torch.from_numpy(np.ascontiguousarray(X)).to(models["objective"].device)
-        with torch.inference_mode():
-            for name, model in models.items():
-                if name == SUCCESS:
-                    log_probability += LogProbabilityOfSuccess(model).value(rows).cpu().numpy()
-                elif name != "objective":
-                    part = LogProbabilityOfFeasibility(model).value(rows)
-                    log_probability += part.cpu().numpy()
-        moments = self._moments(models, X)
-        probability = np.exp(np.minimum(log_probability, 0.0))
-        if not (all(map(finite, moments.values())) and np.isfinite(probability).all()):
-            raise NumericalError("the model predicts what is not a number")
-        return Predictions(moments, probability)
-
-    def _answering_surrogates(self) -> Surrogates:
-        """Return the models for ``predict`` and ``recommend``; they never change the state.
-
-        They stand on the hyperparameters of the last ask. Before the first model-based ask
-        there are none; then models of their own are fitted, once for the same data.
-        """
-        if self._surrogates.saved:
-            return self._surrogates
-        columns = self._context.columns
-        key = (len(columns.X), columns.amended_revision)
-        if self._answering is None or self._answering[0] != key:
-            fresh = self._fresh_surrogates()
-            fresh.refit()
-            self._answering = (key, fresh)
-        return self._answering[1]
-
-    def _fresh_surrogates(self) -> Surrogates:
-        """Return models at the prior's mode."""
-        device = self._surrogates.device
-        return Surrogates(self._context, self._choices.model, device)
-
-    def _moments(self, models: dict[str, GPModel], X: Array) -> dict[str, Moments]:
-        """Predict metrics in the user's units; the first bound of a metric speaks for it."""
-        moments: dict[str, Moments] = {}
-        for output in self._surrogates.outputs:
-            if output.name in models and not output.is_label and output.metric not in moments:
-                prediction = models[output.name].predict(X)
-                moments[output.metric] = output.moments(prediction.mean, prediction.sd)
-        return moments
+        return self._answers.predict(self._surrogates, X)
 
 
 def _seconds_until(give_up_at: float | None) -> float | None:

@@ -22,7 +22,6 @@ from bbopt.gp import (
     GPSettings,
     Hyperparameters,
     LearnedNoise,
-    OutputWarp,
     RefitSchedule,
     WarpKind,
 )
@@ -30,22 +29,11 @@ from bbopt.gp.neighbours import NearestRows, NeighbourPosterior, scales_of
 from bbopt.gp.warp import variance_of_targets
 from bbopt.numerics import FAILURES
 from bbopt.problem import Noise
-from bbopt.strategies.gp_rows import Rows, choose_rows, fit_warp_of_all, known_noise_sd
+from bbopt.strategies.gp_rows import RowChoice, Rows, known_noise_sd
 from bbopt.strategies.gp_settings import ModelChoices
 from bbopt.strategies.outputs import Output, outputs_of
 from bbopt.strategies.strategy import Array, StrategyContext
-from bbopt.trial import OutcomeCode
 
-MAX_EXACT: Final = 1000
-"""Observations that a model takes in full; a fit there takes about a second."""
-N_NEAR: Final = 700
-N_ANYWHERE: Final = 300
-"""Beyond, a model stands on 700 rows near the best one and 300 random others: better near the
-optimum than any sparse approximation of the same cost that was measured."""
-RENEW_EVERY: Final = 100
-"""Rows that may join such a model before a refit chooses its rows anew."""
-MAX_JOINED: Final = 200
-"""Rows that may join a model without a refit, e.g. to answer ``predict`` after many tells."""
 FIT: Final = FitSettings(max_iterations_warm=6)
 """A warm refit may stop early, because the next tell carries it on: 15 iterations took a third
 longer at 20 parameters and found nothing better in 50 trials of five problems."""
@@ -116,12 +104,15 @@ class Surrogates:
         self.device = device
         self.outputs = outputs_of(context.problem, context.columns)
         self.saved = dict(saved or {})
-        self.anchor = anchor
+        self._choice = RowChoice(context, anchor)
         self.is_noisy = is_noisy
         self._hot: dict[str, _Hot] = {}
-        self._chosen: tuple[tuple[int, int], Rows] | None = None
         self._nearest: tuple[tuple[int, int, bytes], NearestRows] | None = None
-        self._warps: dict[str, tuple[tuple[int, int, WarpKind], OutputWarp]] = {}
+
+    @property
+    def anchor(self) -> int:
+        """Number of rows among which a subset was chosen; 0 while all are used."""
+        return self._choice.anchor
 
     # ------------------------------------------------------------------ models
 
@@ -129,7 +120,7 @@ class Surrogates:
         """Return a model of every output that has data, on all data, without fitting."""
         models = {}
         for output in self.outputs:
-            rows = self._rows_of(output)
+            rows = self._choice.rows_of(output)
             if len(rows) and (not output.is_label or self._has_crashes()):
                 models[output.name] = self._model(output, rows)
         return models
@@ -141,12 +132,12 @@ class Surrogates:
             The models, and what went wrong (empty when all went well): a model that could not
             be fitted keeps its old hyperparameters, or stays at the prior's mode.
         """
-        is_renewed = self._renew_anchor()
+        is_renewed = self._renew_rows()
         models = self.condition()
         faults = [self._refit(name, each, is_renewed) for name, each in models.items()]
         objective = self.outputs[0]
         if objective.name in models and self._looks_for_noise(models[objective.name]):
-            models[objective.name] = self._model(objective, self._rows_of(objective))
+            models[objective.name] = self._model(objective, self._choice.rows_of(objective))
             faults.append(self._refit(objective.name, models[objective.name], True))
         return models, "; ".join(filter(None, faults))
 
@@ -192,7 +183,7 @@ class Surrogates:
         Returns:
             ``None`` while the model stands on all results.
         """
-        base, columns = self._base(), self._context.columns
+        base, columns = self._choice.base(), self._context.columns
         if model is None or not base:
             return None
         rows: Rows = np.flatnonzero(np.isfinite(columns.Y[:, 0]))
@@ -232,7 +223,8 @@ class Surrogates:
         """Return one model on some rows of the columns, extending the hot one if possible."""
         columns = self._context.columns
         hot, saved = self._hot.get(output.name), self.saved.get(output.name)
-        amended, warp = columns.amended_revision, self._warp(output)
+        amended, kind = columns.amended_revision, self._kind_of_warp(output)
+        warp = None if output.is_label else self._choice.warp_of(output, kind)
         if (
             hot is not None
             and hot.hyperparameters is saved
@@ -254,7 +246,7 @@ class Surrogates:
                 self._values(output, rows),
                 hyperparameters=usable,
                 noise_sd=self._sd(output, rows),
-                settings=self._settings(output, self._kind_of_warp(output)),
+                settings=self._settings(output, kind),
                 device=self.device,
                 warp=warp,
             )
@@ -301,65 +293,17 @@ class Surrogates:
     def _has_crashes(self) -> bool:
         return bool(self._context.columns.is_infeasible.any())
 
-    def _rows_of(self, output: Output) -> Rows:
-        """Return the rows that an output's model stands on, in the order in which they came."""
-        columns = self._context.columns
-        n, base = len(columns.X), self._base()
-        rows: Rows = np.arange(n)
-        if base:
-            rows = np.concatenate([self._chosen_of(base), rows[base:]])
-        if output.is_label:
-            is_used = columns.outcome[rows] != OutcomeCode.WITHDRAWN
-        else:
-            is_used = np.isfinite(columns.Y[rows, output.column])
-        used: Rows = rows[is_used]
-        return used
-
-    def _renew_anchor(self) -> bool:
+    def _renew_rows(self) -> bool:
         """Choose the rows of large studies anew now and then; say whether that happened."""
-        n = len(self._context.columns.X)
-        if n <= MAX_EXACT or n - self.anchor < RENEW_EVERY:
+        if not self._choice.renew():
             return False
-        self.anchor = n
         self._hot.clear()
         for output in self.outputs:
             if output.name in self.saved:
+                n_fitted = len(self._choice.rows_of(output))
                 theta = self.saved[output.name].theta
-                self.saved[output.name] = Hyperparameters(theta, len(self._rows_of(output)))
+                self.saved[output.name] = Hyperparameters(theta, n_fitted)
         return True
-
-    def _base(self) -> int:
-        """Return among how many rows a subset is chosen (later ones join it), or 0 for none.
-
-        This is the anchor of the last refit, unless so many results came after it that a model
-        could not take them in one by one.
-        """
-        n = len(self._context.columns.X)
-        return self.anchor if n <= (self.anchor or MAX_EXACT) + MAX_JOINED else n
-
-    def _chosen_of(self, n: int) -> Rows:
-        """Choose among the first ``n`` rows; what was chosen last is kept at hand."""
-        key = (n, self._context.columns.amended_revision)
-        if self._chosen is None or self._chosen[0] != key:
-            rows = choose_rows(self._context, n, n_near=N_NEAR, n_anywhere=N_ANYWHERE)
-            self._chosen = (key, rows)
-        return self._chosen[1]
-
-    def _warp(self, output: Output) -> OutputWarp | None:
-        """Return the map to targets of the rows that a subset was chosen from.
-
-        ``None`` while models use all rows: they fit it themselves.
-        """
-        base, columns = self._base(), self._context.columns
-        if not base or output.is_label:
-            return None
-        kind = self._kind_of_warp(output)
-        key = (base, columns.amended_revision, kind)
-        known = self._warps.get(output.name)
-        if known is None or known[0] != key:
-            warp = fit_warp_of_all(kind, columns.Y[:base, output.column])
-            known = self._warps[output.name] = (key, warp)
-        return known[1]
 
     # ------------------------------------------------------------------ state
 

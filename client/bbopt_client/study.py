@@ -9,11 +9,11 @@ from typing import TypeAlias
 from bbopt.errors import InvalidError
 from bbopt.problem import Problem
 from bbopt.rpc.names import StudyName, TrialName
-from bbopt.rpc.space import parameters_to_message
+from bbopt.rpc.points import parameters_to_message
 from bbopt.rpc.study import study_spec_from_message
 from bbopt.rpc.times import duration_from_message, duration_to_message
 from bbopt.rpc.trial import outcome_to_message, trial_state_to_message
-from bbopt.rpc.v1 import study_pb2
+from bbopt.rpc.v1 import study_pb2, trial_pb2
 from bbopt.rpc.v1.insight_service_pb2 import GetBestRequest, Point, PredictRequest
 from bbopt.rpc.v1.optimization_service_pb2 import (
     AmendTrialRequest,
@@ -25,14 +25,13 @@ from bbopt.rpc.v1.optimization_service_pb2 import (
     GetTrialRequest,
     ListTrialsRequest,
     StopTrialRequest,
-    Tell,
     TellAndAskRequest,
-    TellTrialsRequest,
     TellTrialsResponse,
 )
 from bbopt.space import ParamValue
 from bbopt.specs import StudySpec
-from bbopt.trial import Failed, Outcome, TrialState
+from bbopt.trial import Outcome, TrialState
+from bbopt_client.connection import Method, RequestT
 from bbopt_client.definition import checked_labels
 from bbopt_client.optimizing import Objective, Progress, optimize
 from bbopt_client.outcomes import Result, outcome_of
@@ -48,9 +47,9 @@ from bbopt_client.results import (
     prediction_from_message,
     stats_from_message,
     study_state_from_message,
-    tell_result_from_message,
 )
 from bbopt_client.session import Session, new_request_id
+from bbopt_client.telling import Told, settle, tell_request
 from bbopt_client.trial import Trial
 from bbopt_client.watching import Watch
 
@@ -249,13 +248,12 @@ class Study:
             lease_s: As in ``ask``.
         """
         told = [self._told(trial, result) for trial, result in results]
-        has_failure = any(isinstance(outcome, Failed) for _, _, outcome in told)
-        if not told or has_failure:
+        if not told or any(each.is_failure for each in told):
             # A failure that is sent again under another name would count as a second one.
             answers = self._send(told)
             return answers, self.ask(n, allow_fallback=allow_fallback, lease_s=lease_s)
         options = self.session.options
-        tell = self._tell_request(told)
+        tell = tell_request(self.name, told)
         ask = self._ask_request(n, options.ask_timeout_s, allow_fallback, lease_s)
         request = TellAndAskRequest(tell=tell, ask=ask, request_id=new_request_id())
         with self.session.delivery.spooling(tell, study_uid=self.uid) as answered:
@@ -289,25 +287,19 @@ class Study:
     def amend(self, trial: Trial | int, result: Result, reason: str = "") -> Trial:
         """Correct a final result; the earlier one stays in the log."""
         request = AmendTrialRequest(
-            name=self._trial_name(trial),
+            name=str(self._trial_name(trial)),
             outcome=outcome_to_message(outcome_of(result, self.problem)),
             reason=reason,
             request_id=new_request_id(),
         )
-        answer = self.session.connection.call(
-            lambda stubs: stubs.optimization.AmendTrial, request
-        )
-        return Trial(self, answer)
+        return self._call_for_trial(lambda stubs: stubs.optimization.AmendTrial, request)
 
     def stop(self, trial: Trial | int, reason: str = "") -> Trial:
         """Ask the worker of a trial to stop early; a queued trial is abandoned."""
         request = StopTrialRequest(
-            name=self._trial_name(trial), reason=reason, request_id=new_request_id()
+            name=str(self._trial_name(trial)), reason=reason, request_id=new_request_id()
         )
-        answer = self.session.connection.call(
-            lambda stubs: stubs.optimization.StopTrial, request
-        )
-        return Trial(self, answer)
+        return self._call_for_trial(lambda stubs: stubs.optimization.StopTrial, request)
 
     # What is known -------------------------------------------------------------------------
 
@@ -352,11 +344,8 @@ class Study:
         Raises:
             NotFoundError: There is none of that number.
         """
-        request = GetTrialRequest(name=self._trial_name(number))
-        answer = self.session.connection.call(
-            lambda stubs: stubs.optimization.GetTrial, request
-        )
-        return Trial(self, answer)
+        request = GetTrialRequest(name=str(self._trial_name(number)))
+        return self._call_for_trial(lambda stubs: stubs.optimization.GetTrial, request)
 
     def trials(self, states: TrialState | Iterable[TrialState] | None = None) -> list[Trial]:
         """Read all trials, by number; ``states`` keeps those in one of these states."""
@@ -440,10 +429,10 @@ class Study:
 
     # Messages ------------------------------------------------------------------------------
 
-    def _send(self, told: Sequence[tuple[Trial | None, int, Outcome]]) -> list[TellResult]:
+    def _send(self, told: Sequence[Told]) -> list[TellResult]:
         if not told:
             return []
-        response = self.session.delivery.tell(self._tell_request(told), study_uid=self.uid)
+        response = self.session.delivery.tell(tell_request(self.name, told), study_uid=self.uid)
         return self._take_answers(told, response)
 
     def _ask_request(
@@ -479,41 +468,18 @@ class Study:
             duration_from_message(response.retry_after) if has_pause else None,
         )
 
-    def _told(self, given: Trial | int, result: Result) -> tuple[Trial | None, int, Outcome]:
+    def _told(self, given: Trial | int, result: Result) -> Told:
         name = self._trial_name(given)
-        found = given if isinstance(given, Trial) else self.session.heartbeats.find(name)
+        found = given if isinstance(given, Trial) else self.session.heartbeats.find(str(name))
         trial = found if isinstance(found, Trial) else None
         elapsed_s = None if trial is None else trial.end()
-        outcome = outcome_of(result, self.problem, elapsed_s=elapsed_s)
-        return trial, TrialName.parse(name).number, outcome
-
-    def _tell_request(
-        self, told: Sequence[tuple[Trial | None, int, Outcome]]
-    ) -> TellTrialsRequest:
-        return TellTrialsRequest(
-            parent=str(self.name),
-            tells=[
-                Tell(
-                    trial=self._trial_name(number),
-                    lease_token="" if trial is None else trial.lease_token,
-                    outcome=outcome_to_message(outcome),
-                )
-                for trial, number, outcome in told
-            ],
-            request_id=new_request_id(),
-        )
+        return Told(name, trial, outcome_of(result, self.problem, elapsed_s=elapsed_s))
 
     def _take_answers(
-        self,
-        told: Sequence[tuple[Trial | None, int, Outcome]],
-        response: TellTrialsResponse,
+        self, told: Sequence[Told], response: TellTrialsResponse
     ) -> list[TellResult]:
         self._state = study_state_from_message(response.study_state)
-        answers = [tell_result_from_message(result) for result in response.results]
-        for (trial, _, outcome), answer in zip(told, answers, strict=True):
-            if trial is not None and answer.state is not None:
-                trial.settle(outcome, answer.state)
-        return answers
+        return settle(told, response)
 
     def _create_trial(
         self, parameters: Parameters, outcome: Outcome | None, labels: Mapping[str, str] | None
@@ -526,10 +492,7 @@ class Study:
             request_id=new_request_id(),
             labels=checked_labels(labels),
         )
-        answer = self.session.connection.call(
-            lambda stubs: stubs.optimization.CreateTrial, request
-        )
-        return Trial(self, answer)
+        return self._call_for_trial(lambda stubs: stubs.optimization.CreateTrial, request)
 
     def _check_point(self, parameters: Parameters, prefix: str) -> None:
         violations = self.problem.space.check(parameters)
@@ -538,6 +501,11 @@ class Study:
                 [type(each)(prefix + each.field, each.message) for each in violations]
             )
 
-    def _trial_name(self, trial: Trial | int) -> str:
+    def _trial_name(self, trial: Trial | int) -> TrialName:
         number = trial.number if isinstance(trial, Trial) else operator.index(trial)
-        return str(TrialName(self.name.project, self.name.study, number))
+        return TrialName(self.name.project, self.name.study, number)
+
+    def _call_for_trial(
+        self, method: Method[RequestT, trial_pb2.Trial], request: RequestT
+    ) -> Trial:
+        return Trial(self, self.session.connection.call(method, request))

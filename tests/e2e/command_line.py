@@ -7,25 +7,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from bbopt_client.cli import app
+from tests.waiting import wait_until
 
 BBOPT = (sys.executable, "-m", "bbopt_client.cli")
 START_TIMEOUT_S = 60.0
-
-
-def wait_until(is_so: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    """Wait for something, and fail the test when it does not come."""
-    deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @dataclass(frozen=True)
@@ -61,7 +53,8 @@ class CommandLine:
                 stderr=log,
             )
         wait_until(
-            lambda: port_file.exists() and bool(port_file.read_text().strip()), START_TIMEOUT_S
+            lambda: port_file.exists() and bool(port_file.read_text().strip()),
+            limit_s=START_TIMEOUT_S,
         )
         self.address = port_file.read_text().strip()
 
@@ -102,6 +95,23 @@ class CommandLine:
         )
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
         return Done(done.stdout, done.stderr)
+
+    def shell(self, command: str) -> None:
+        """Type a line into a shell and expect that it succeeds."""
+        environment = self._environment()
+        programs = f"{Path(sys.executable).parent}:{environment['PATH']}"
+        done = subprocess.run(  # noqa: S602 - as a reader would
+            command,
+            shell=True,
+            cwd=self.folder,
+            env=environment | {"PATH": programs},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
 
     def json(self, *words: str) -> Any:  # noqa: ANN401 - whatever the command writes
         """Type a command and read the JSON it writes."""

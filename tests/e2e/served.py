@@ -45,6 +45,12 @@ def free_port() -> int:
         return port
 
 
+def loss_at(trial: trial_pb2.Trial) -> float:
+    """Return what a trial of ``quadratic`` measures: a bowl round (0.3, 0.6)."""
+    x, y = (trial.parameters[name].double_value for name in "xy")
+    return (x - 0.3) ** 2 + (y - 0.6) ** 2
+
+
 class ServerThread:
     """An ``App`` on an event loop in a thread."""
 
@@ -156,9 +162,11 @@ class Caller:
 
 
 @contextmanager
-def serving(db: str = MEMORY, compute: Compute | None = None) -> Iterator[Caller]:
+def serving(
+    db: str = MEMORY, compute: Compute | None = None, *, has_ready_queue: bool = True
+) -> Iterator[Caller]:
     """Serve in a thread for as long as the block runs."""
-    server = ServerThread(db, compute)
+    server = ServerThread(db, compute, has_ready_queue=has_ready_queue)
     try:
         with Caller(server.address) as caller:
             yield caller

@@ -1,7 +1,5 @@
 """Successive halving through a real server: ``bbopt run``, a Python client, and a replay."""
 
-import contextlib
-import sqlite3
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -11,15 +9,14 @@ from typing import Any
 import pytest
 
 from bbopt.problem import Fidelity
-from bbopt.replay import replay
-from bbopt.rpc.log import event_from_message
-from bbopt.rpc.v1 import log_pb2
+from bbopt.replay import Mismatch
 from bbopt.space import Float
 from bbopt.specs import AshaSpec, Promotion
-from bbopt.trial import Asked, TrialState
+from bbopt.trial import TrialState
 from bbopt_client.client import Client
 from bbopt_client.trial import Trial
 from tests.e2e.command_line import CommandLine, served
+from tests.kept import read_file
 
 STUDY = """\
 name: {name}
@@ -107,16 +104,12 @@ def configuration_of(trial: Mapping[str, Any], trials: list[dict[str, Any]]) -> 
     return number
 
 
-def mismatches(line: CommandLine, name: str) -> list[Any]:
+def mismatches(line: CommandLine, name: str) -> list[Mismatch]:
     """Stop the server, and compute every suggestion of the stored log again."""
-    with Client(line.address, outbox=False) as client:
-        spec = client.study(name).spec
     line.stop_server()
-    with contextlib.closing(sqlite3.connect(line.folder / "studies.db")) as database:
-        rows = database.execute("SELECT payload FROM event ORDER BY revision").fetchall()
-    events = [event_from_message(log_pb2.LogEvent.FromString(data)) for (data,) in rows]
-    assert sum(isinstance(event, Asked) for event in events) > 3
-    return list(replay(spec.problem, spec.strategy, spec.seed, events))
+    kept = read_file(line.folder / "studies.db", name)
+    assert len(kept.asked) > 3
+    return kept.mismatches()
 
 
 def test_programs_that_end_at_their_budget_are_resumed(line: CommandLine) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from bbopt_client import (
     Trial,
 )
 from tests.e2e.served import free_port
+from tests.waiting import wait_until
 
 SPACE = Space((Float("x", -1, 1), Int("n", 1, 4)))
 
@@ -93,13 +94,6 @@ def study(client: Client, request: pytest.FixtureRequest) -> Study:
 
 def loss(trial: Trial) -> float:
     return (float(trial["x"]) - 0.3) ** 2 + 0.1 * int(trial["n"])
-
-
-def eventually(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.02)
 
 
 def test_a_study_is_optimized_from_beginning_to_end(client: Client) -> None:
@@ -172,7 +166,7 @@ def test_a_trial_whose_worker_is_gone_runs_again_with_the_same_parameters(
     assert dict(again[0].parameters) == dict(lost.parameters)
     assert again[0].attempt == 2
     assert lost.tell(0.25).was_late
-    eventually(lambda: again[0].directive is Directive.CANCEL)
+    wait_until(lambda: again[0].directive is Directive.CANCEL)
 
 
 def test_an_order_to_stop_reaches_the_worker_by_heartbeat_and_by_report(
@@ -186,7 +180,7 @@ def test_an_order_to_stop_reaches_the_worker_by_heartbeat_and_by_report(
         other.study("stops").stop(trial.number, "no hope")
 
     assert second.report(1, 0.75)
-    eventually(first.should_stop)
+    wait_until(first.should_stop)
 
     assert first.directive is Directive.STOP
     assert first.tell_stopped(0.5).state is TrialState.STOPPED
@@ -426,7 +420,7 @@ def test_a_result_outlives_a_crash_of_both_sides(tmp_path: Path) -> None:
     server.kill()
     worker.stdin.write(b"\n")
     worker.stdin.flush()
-    eventually(lambda: any(path.stat().st_size for path in outbox.glob("*.jsonl")))
+    wait_until(lambda: any(path.stat().st_size for path in outbox.glob("*.jsonl")))
     worker.kill()
     worker.communicate()
 

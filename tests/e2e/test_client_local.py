@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import bbopt_client.local
 from bbopt.errors import UnavailableError
 from bbopt_client import Client, Float
 from bbopt_client.local import LocalServer
+from tests.waiting import is_running, wait_until
 
 SPACE = [Float("x", 0, 1)]
 
@@ -24,30 +25,13 @@ def served_by(path: Path) -> int:
     return pid
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    # A child that has ended but was not waited for has ended all the same.
-    state = Path(f"/proc/{pid}/stat")
-    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-def eventually(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Iterator[Path]:
     database = tmp_path / "deep" / "studies.db"
     yield database
     if Path(f"{database}.lock").exists():
         os.kill(served_by(database), signal.SIGTERM)
-        eventually(lambda: not Path(f"{database}.lock").exists())
+        wait_until(lambda: not Path(f"{database}.lock").exists())
 
 
 @pytest.fixture
@@ -101,8 +85,8 @@ def test_the_server_leaves_after_its_last_client_and_comes_back_with_the_next(
         study.add({"x": 0.5}, 0.25)
         pid = served_by(path)
         time.sleep(2.0)
-        assert is_alive(pid)  # For as long as a client is open, though it asks nothing.
-    eventually(lambda: not is_alive(pid))
+        assert is_running(pid)  # For as long as a client is open, though it asks nothing.
+    wait_until(lambda: not is_running(pid))
 
     with Client.local(path, outbox=outbox) as client:
         assert client.study("s").trial(1).metrics == {"loss": 0.25}
@@ -118,7 +102,7 @@ def test_a_server_that_went_away_is_started_again_within_the_call(
         pid = served_by(path)
 
         os.kill(pid, how)
-        eventually(lambda: not is_alive(pid))
+        wait_until(lambda: not is_running(pid))
         study.add({"x": 0.5}, 0.25)
 
         assert served_by(path) != pid
@@ -131,7 +115,7 @@ def test_calls_go_on_while_a_server_is_leaving(path: Path, outbox: Path) -> None
         pid = served_by(path)
         os.kill(pid, signal.SIGTERM)
         n_added = 0
-        while is_alive(pid) or n_added < 5:
+        while is_running(pid) or n_added < 5:
             study.add({"x": 0.5}, 0.25)
             n_added += 1
 
@@ -145,7 +129,7 @@ def test_the_lock_file_of_a_server_that_was_killed_misleads_nobody(
         client.server_info()
         pid = served_by(path)
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not is_alive(pid))
+    wait_until(lambda: not is_running(pid))
 
     with Client.local(path, outbox=outbox) as client:
         client.server_info()

@@ -1,9 +1,7 @@
 """``cma_es`` through a server: workers that wait for each other, lost slots, kills, replay."""
 
-import asyncio
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,18 +13,17 @@ import pytest
 from bbopt.errors import UnsupportedError
 from bbopt.optimizer import Optimizer
 from bbopt.problem import Problem
-from bbopt.replay import replay
-from bbopt.rpc.log import event_from_message
-from bbopt.rpc.space import parameters_from_message
-from bbopt.rpc.study import study_spec_from_message, study_spec_to_message
-from bbopt.rpc.v1 import log_pb2, study_pb2, trial_pb2
+from bbopt.rpc.points import parameters_from_message
+from bbopt.rpc.study import study_spec_to_message
 from bbopt.rpc.v1 import optimization_service_pb2 as pb
+from bbopt.rpc.v1 import study_pb2, trial_pb2
 from bbopt.specs import CmaEsSpec, LeasePolicy, StudySpec
-from bbopt.trial import Asked, Event
+from bbopt.trial import Asked
 from bbopt_server.compute import ComputePool
-from bbopt_server.storage.sqlite import SqliteStore
 from tests.e2e.served import PARENT, Caller, ServerProcess, ServerThread, new_id
+from tests.kept import read_file
 from tests.unit.population.ellipsoid import TARGET, Ellipsoid
+from tests.waiting import wait_until
 
 STUDY = f"{PARENT}/studies/s"
 MAX_EVALUATIONS = 20_000
@@ -37,8 +34,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server with a compute process that is ready."""
     pool = ComputePool(device="cpu")
     server = ServerThread(str(tmp_path_factory.mktemp("cma") / "s.db"), pool)
-    while not pool.is_ready:
-        time.sleep(0.02)
+    wait_until(lambda: pool.is_ready)
     yield server.address
     server.stop()
 
@@ -214,16 +210,6 @@ def follow(caller: Caller, twin: Optimizer, ellipsoid: Ellipsoid) -> int:
     return len(trials)
 
 
-async def read(db: str) -> tuple[StudySpec, list[Event | None]]:
-    store = SqliteStore.open(db)
-    row = await store.read(lambda tx: tx.study("default", "s"))
-    assert row is not None
-    rows = await store.read(lambda tx: tx.events(row.key, limit=100_000))
-    await store.close()
-    spec = study_spec_from_message(study_pb2.StudySpec.FromString(row.spec))
-    return spec, [event_from_message(log_pb2.LogEvent.FromString(r.payload)) for r in rows]
-
-
 def test_a_server_killed_in_the_middle_of_generations_goes_on_bit_for_bit(
     place: Place,
 ) -> None:
@@ -239,14 +225,13 @@ def test_a_server_killed_in_the_middle_of_generations_goes_on_bit_for_bit(
             place.kill()
     place.server.end(signal.SIGKILL)
     assert n_trials > 3 * 8, "the kills were in generations that learned from earlier ones"
-    study, events = asyncio.run(read(place.db))
-    asked = [event for event in events if isinstance(event, Asked)]
+    kept = read_file(place.db)
     twins = [event for event in twin.log.events() if isinstance(event, Asked)]
-    for one, other in zip(asked, twins, strict=True):
+    for one, other in zip(kept.asked, twins, strict=True):
         assert one.state is not None
         assert other.state is not None
         assert one.state.equals(other.state)
-    assert replay(study.problem, study.strategy, study.seed, events) == []
+    assert kept.mismatches() == []
 
 
 # ---------------------------------------------------------------------- long

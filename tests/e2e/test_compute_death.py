@@ -2,32 +2,28 @@
 than a delay, and what is recorded must replay.
 """
 
-import asyncio
 import contextlib
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
-import torch
 
 from bbopt import Float, Metric, MetricKind, Problem, Space
 from bbopt.errors import UnavailableError
 from bbopt.problem import Goal
 from bbopt.replay import replay
-from bbopt.rpc.log import event_from_message
 from bbopt.rpc.study import study_spec_to_message
-from bbopt.rpc.v1 import log_pb2, study_pb2, trial_pb2
+from bbopt.rpc.v1 import study_pb2, trial_pb2
 from bbopt.specs import GPSpec, StudySpec
-from bbopt.trial import Event
-from bbopt_server.storage import open_store
-from bbopt_server.storage.store import EventRow, Transaction
 from tests.e2e.served import Caller, ServerProcess, new_id
+from tests.kept import read_file
+from tests.waiting import is_running, wait_until
 
 SPEC = StudySpec(
     Problem(
@@ -39,15 +35,6 @@ SPEC = StudySpec(
 )
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Replay in this process as a compute process does: sums in the same order."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
-
-
 def kill_compute(server: ServerProcess) -> int:
     """Kill what there is of compute; return how many processes that were."""
     n_killed = 0
@@ -56,13 +43,6 @@ def kill_compute(server: ServerProcess) -> int:
             each.kill()
             n_killed += 1
     return n_killed
-
-
-def wait_until(is_true: Callable[[], bool], *, limit_s: float = 30.0) -> None:
-    end_at = time.monotonic() + limit_s
-    while not is_true():
-        assert time.monotonic() < end_at
-        time.sleep(0.01)
 
 
 def loss_at(parameters: Mapping[str, study_pb2.ParamValue]) -> float:
@@ -102,32 +82,12 @@ def essence(trial: trial_pb2.Trial) -> tuple[object, ...]:
     return trial.number, dict(trial.parameters), trial.provenance
 
 
-def stored_events(db: Path, study_id: str) -> list[Event | None]:
-    """Read the log of a study from the file, as a backup would."""
-
-    def read(tx: Transaction) -> list[EventRow]:
-        study = tx.study("default", study_id)
-        assert study is not None
-        rows = list(tx.events(study.key, limit=100_000))
-        assert [row.revision for row in rows] == list(range(1, study.revision + 1))
-        return rows
-
-    async def rows() -> list[EventRow]:
-        store = open_store(str(db))
-        try:
-            return await store.read(read)
-        finally:
-            await store.close()
-
-    messages = [log_pb2.LogEvent.FromString(row.payload) for row in asyncio.run(rows())]
-    return [event_from_message(message) for message in messages]
-
-
 def assert_replays(db: Path, study_id: str) -> None:
-    events = stored_events(db, study_id)
-    assert replay(SPEC.problem, SPEC.strategy, SPEC.seed, events) == []
+    kept = read_file(db, study_id)
+    kept.check()
+    assert kept.mismatches() == []
     # Of the first asks alone: those of a model take their time.
-    assert replay(SPEC.problem, SPEC.strategy, SPEC.seed + 1, events[:8]) != []
+    assert replay(SPEC.problem, SPEC.strategy, SPEC.seed + 1, kept.events[:8]) != []
 
 
 def test_a_study_whose_compute_is_killed_gets_what_its_twin_gets(tmp_path: Path) -> None:
@@ -224,4 +184,4 @@ def test_no_compute_process_outlives_its_server(tmp_path: Path, end: int) -> Non
         assert process.environ()["OMP_NUM_THREADS"] == "1"
         assert os.getsid(process.pid) != os.getsid(server.process.pid)
     server.end(end)
-    wait_until(lambda: not process.is_running() or process.status() == "zombie", limit_s=5.0)
+    wait_until(lambda: not is_running(process.pid), limit_s=5.0)

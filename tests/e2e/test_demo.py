@@ -1,6 +1,5 @@
 """``bbopt demo`` as a person runs it: to its end, interrupted, its server killed, in chaos."""
 
-import asyncio
 import csv
 import os
 import re
@@ -14,14 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bbopt.replay import Mismatch, replay
-from bbopt.rpc.log import event_from_message
-from bbopt.rpc.study import study_spec_from_message
-from bbopt.rpc.v1 import study_pb2
-from bbopt.rpc.v1.log_pb2 import LogEvent
-from bbopt.trial import Asked
-from bbopt_server.storage import open_store
-from tests.e2e.command_line import wait_until
+from bbopt.replay import Mismatch
+from tests.kept import read_file
+from tests.waiting import wait_until
 
 DEMO = [sys.executable, "-m", "bbopt_client.cli", "demo"]
 CHEAP = """
@@ -151,7 +145,7 @@ def test_a_killed_server_comes_back_and_its_workers_carry_on(tmp_path: Path) -> 
     assert after.keys() == rows.keys()
     for number, accuracy in after.items():
         assert f"{float(rows[number]['accuracy']):.6g}" == accuracy
-    n_by_model, mismatches = asyncio.run(replay_from(out / "studies.db"))
+    n_by_model, mismatches = replay_from(out / "studies.db")
     assert n_by_model >= 2
     assert mismatches == []
 
@@ -227,20 +221,10 @@ def acknowledged(out: Path) -> dict[int, str]:
     return {int(number): accuracy for number, accuracy in lines}
 
 
-async def replay_from(db: Path) -> tuple[int, list[Mismatch]]:
+def replay_from(db: Path) -> tuple[int, list[Mismatch]]:
     """Compute the stored study's suggestions again from its log alone."""
-    store = open_store(str(db))
-    try:
-        (row,) = await store.read(lambda tx: tx.studies("default"))
-        stored = await store.read(lambda tx: tx.events(row.key, limit=10_000))
-    finally:
-        await store.close()
-    spec = study_spec_from_message(study_pb2.StudySpec.FromString(row.spec))
-    events = [event_from_message(LogEvent.FromString(event.payload)) for event in stored]
+    kept = read_file(db, "digits-tuned")
     n_by_model = sum(
-        trial.provenance.generator == "gp"
-        for event in events
-        if isinstance(event, Asked)
-        for trial in event.trials
+        trial.provenance.generator == "gp" for event in kept.asked for trial in event.trials
     )
-    return n_by_model, replay(spec.problem, spec.strategy, spec.seed, events)
+    return n_by_model, kept.mismatches()

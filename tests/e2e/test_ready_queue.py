@@ -1,23 +1,17 @@
 """The ready queue behind a real server: it saves computations and changes no suggestion."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from bbopt.replay import Mismatch, replay
-from bbopt.rpc.study import study_spec_from_message
-from bbopt.rpc.v1 import study_pb2, trial_pb2
-from bbopt.specs import StudySpec
-from bbopt.trial import Asked, Event
 from bbopt_server.compute import ComputePool
 from bbopt_server.studies import ready
-from tests.e2e.served import PARENT, Caller, ServerThread
-from tests.e2e.test_service_compute import loss, read_log
-from tests.e2e.test_set_aside import wait_until
+from tests.e2e.served import PARENT, Caller, ServerThread, loss_at
+from tests.kept import Kept, read_file
 from tests.unit.server.service import quadratic
+from tests.waiting import wait_until
 
 COUNTS = (1,) * 9 + (2, 2, 1, 1, 3, 1)
 """Trials of each ask, all told before the next one."""
@@ -54,7 +48,7 @@ class Served:
         for count in counts:
             n_before = self.n_ahead
             for trial in self.caller.ask(study, count).trials:
-                self.caller.tell(study, trial, value_at(trial))
+                self.caller.tell(study, trial, loss_at(trial))
             if self.has_ready_queue:
                 wait_until(lambda n=n_before: self.n_ahead > n)  # type: ignore[misc]
 
@@ -64,18 +58,14 @@ class Served:
         held = list(self.caller.ask(study, n_held).trials)
         for _ in range(n_more):
             trial = held.pop(0)
-            self.caller.tell(study, trial, value_at(trial))
+            self.caller.tell(study, trial, loss_at(trial))
             held += self.caller.ask(study).trials
         for trial in held:
-            self.caller.tell(study, trial, value_at(trial))
+            self.caller.tell(study, trial, loss_at(trial))
 
     def stop(self) -> None:
         self.caller.channel.close()
         self.server.stop()
-
-
-def value_at(trial: trial_pb2.Trial) -> float:
-    return loss({name: each.double_value for name, each in trial.parameters.items()})
 
 
 @dataclass
@@ -86,16 +76,8 @@ class Played:
     counters: Sequence[ready.ReadyCounters]
     n_ahead: Sequence[int]
 
-    def asked(self, name: str) -> list[Asked]:
-        return [event for event in self._log(name)[1] if isinstance(event, Asked)]
-
-    def mismatches(self, name: str) -> list[Mismatch]:
-        spec, events = self._log(name)
-        return replay(spec.problem, spec.strategy, spec.seed, events)
-
-    def _log(self, name: str) -> tuple[StudySpec, list[Event | None]]:
-        definition, events = asyncio.run(read_log(str(self.db), name))
-        return study_spec_from_message(study_pb2.StudySpec.FromString(definition)), events
+    def read(self, name: str) -> Kept:
+        return read_file(self.db, name)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +108,7 @@ def test_asks_are_answered_from_the_queue_only_where_there_is_one(played: Played
 
 
 def test_a_study_gets_what_its_twin_without_a_queue_gets(played: Played) -> None:
-    study, twin = played.asked("study"), played.asked("twin")
+    study, twin = played.read("study").asked, played.read("twin").asked
     assert [event.trials for event in study] == [event.trials for event in twin]
     for event, other in zip(study, twin, strict=True):
         assert event.state is not None
@@ -141,5 +123,6 @@ def test_a_study_gets_what_its_twin_without_a_queue_gets(played: Played) -> None
 @pytest.mark.parametrize("name", ["study", "twin", "at-once"])
 def test_the_log_replays(played: Played, name: str) -> None:
     """Also where computations were joined, given up, or overtaken by other results."""
-    assert played.mismatches(name) == []
-    assert len(played.asked(name)) >= 13
+    kept = played.read(name)
+    assert kept.mismatches() == []
+    assert len(kept.asked) >= 13

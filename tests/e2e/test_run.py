@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from bbopt_client.client import Client
-from tests.e2e.command_line import CommandLine, served, wait_until
+from tests.e2e.command_line import CommandLine, served
+from tests.waiting import wait_until
 
 HOLD = "echo $BBOPT_PARAM_X >> $OUT/started; touch $OUT/ready; sleep 60"
 

@@ -2,23 +2,18 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bbopt.replay import replay
-from bbopt.rpc.log import event_from_message
-from bbopt.rpc.study import study_spec_from_message
 from bbopt.rpc.v1 import insight_service_pb2 as insight_pb2
-from bbopt.rpc.v1 import log_pb2, study_pb2
 from bbopt.rpc.v1 import optimization_service_pb2 as pb
-from bbopt.trial import Event
 from bbopt_server.compute import ComputePool
-from bbopt_server.storage.sqlite import SqliteStore
-from tests.e2e.served import PARENT, Caller, ServerThread
-from tests.unit.server.service import asynchronous, point, quadratic
+from tests.e2e.served import PARENT, Caller, ServerThread, loss_at
+from tests.kept import read_file
+from tests.unit.server.service import point, quadratic
+from tests.waiting import wait_until
 
 STUDY = f"{PARENT}/studies/s"
 
@@ -31,8 +26,7 @@ class Served:
         self.pool = ComputePool(device="cpu")
         self.server = ServerThread(db, self.pool)
         self.caller = Caller(self.server.address)
-        while not self.pool.is_ready:
-            time.sleep(0.02)
+        wait_until(lambda: self.pool.is_ready)
 
     def kill_compute(self) -> None:
         pid = self.pool.pids[0]
@@ -51,31 +45,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     served.close()
 
 
-def loss(parameters: dict[str, float]) -> float:
-    return (parameters["x"] - 0.3) ** 2 + (parameters["y"] - 0.6) ** 2
-
-
 def run(caller: Caller, study: str, n_trials: int) -> list[str]:
     """Ask and tell; return the generators of the trials."""
     generators = []
     for _ in range(n_trials):
         trial = caller.ask(study).trials[0]
-        values = {name: each.double_value for name, each in trial.parameters.items()}
-        caller.tell(study, trial, loss(values))
+        caller.tell(study, trial, loss_at(trial))
         generators.append(trial.provenance.generator)
     return generators
-
-
-async def read_log(db: str, study_id: str) -> tuple[bytes, list[Event | None]]:
-    """Read the definition and the log of a study whose server is gone."""
-    store = SqliteStore.open(db)
-    row = await store.read(lambda tx: tx.study("default", study_id))
-    assert row is not None
-    events = await store.read(lambda tx: tx.events(row.key, limit=100_000))
-    await store.close()
-    return row.spec, [
-        event_from_message(log_pb2.LogEvent.FromString(each.payload)) for each in events
-    ]
 
 
 def test_a_model_takes_over_from_the_first_points_and_finds_the_optimum(served: Served) -> None:
@@ -131,16 +108,9 @@ def test_a_client_that_asks_for_fifty_gets_them_from_the_region_and_they_replay(
         trials = served.caller.ask(study, 50).trials
         assert len(trials) == 50
         for trial in trials:
-            values = {name: each.double_value for name, each in trial.parameters.items()}
-            served.caller.tell(study, trial, loss(values))
+            served.caller.tell(study, trial, loss_at(trial))
     reasons = [trial.provenance.reason for trial in trials]
     assert sum(reason.startswith("trust region") for reason in reasons) == 34
     served.close()
 
-    @asynchronous
-    async def scenario() -> None:
-        data, events = await read_log(served.db, "wide")
-        spec = study_spec_from_message(study_pb2.StudySpec.FromString(data))
-        assert replay(spec.problem, spec.strategy, spec.seed, events) == []
-
-    scenario()
+    assert read_file(served.db, "wide").mismatches() == []

@@ -2,13 +2,11 @@
 beyond its deadline, and everybody who looks is told.
 """
 
-import asyncio
 import logging
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,37 +16,18 @@ import psutil
 import pytest
 
 from bbopt.errors import DeadlineError, UnavailableError
-from bbopt.replay import replay
-from bbopt.rpc.study import study_spec_from_message
 from bbopt.rpc.v1 import insight_service_pb2 as insight_pb2
 from bbopt.rpc.v1 import optimization_service_pb2 as pb
 from bbopt.rpc.v1 import study_pb2, trial_pb2
 from bbopt_server.compute import ComputePool, Limits
 from tests.e2e.command_line import CommandLine
-from tests.e2e.served import PARENT, Caller, ServerThread, new_id
-from tests.e2e.test_service_compute import loss, read_log
-from tests.unit.compute.test_pool import FAKE, Clock, order
+from tests.e2e.served import PARENT, Caller, loss_at, new_id, serving
+from tests.kept import read_file
+from tests.unit.compute.pools import FAKE, order
 from tests.unit.server.service import point, quadratic
+from tests.waiting import Clock, wait_until
 
 BAD, GOOD = f"{PARENT}/studies/bad", f"{PARENT}/studies/good"
-
-
-@contextmanager
-def serving(db: Path, compute: ComputePool) -> Iterator[Caller]:
-    """Run a server in this process; every loss of compute is to be an ask's."""
-    server = ServerThread(str(db), compute, has_ready_queue=False)
-    try:
-        with Caller(server.address) as caller:
-            yield caller
-    finally:
-        server.stop()
-
-
-def wait_until(is_true: Callable[[], bool], *, limit_s: float = 60.0) -> None:
-    end_at = time.monotonic() + limit_s
-    while not is_true():
-        assert time.monotonic() < end_at
-        time.sleep(0.01)
 
 
 def ask(caller: Caller, study: str, *, timeout_s: float = 20.0) -> trial_pb2.Trial:
@@ -60,8 +39,7 @@ def ask_and_tell(caller: Caller, study: str, n: int) -> list[trial_pb2.Trial]:
     trials = []
     for _ in range(n):
         trial = ask(caller, study)
-        values = {name: value.double_value for name, value in trial.parameters.items()}
-        caller.tell(study, trial, loss(values))
+        caller.tell(study, trial, loss_at(trial))
         trials.append(trial)
     return trials
 
@@ -83,7 +61,8 @@ def test_an_ask_whose_compute_hangs_is_answered_before_its_deadline(tmp_path: Pa
     limits = Limits(job_s=3.0, deadline_factor=1.0)
     pool = ComputePool(device="cpu", limits=limits)
     db = tmp_path / "studies.db"
-    with serving(db, pool) as caller:
+    # Every loss of compute is to be an ask's, not one of the ready queue's.
+    with serving(str(db), pool, has_ready_queue=False) as caller:
         create(caller, "bad", "gp", 1)
         wait_until(lambda: pool.is_ready)
         ask_and_tell(caller, BAD, 7)
@@ -100,9 +79,7 @@ def test_an_ask_whose_compute_hangs_is_answered_before_its_deadline(tmp_path: Pa
         assert pool.counters[0].n_lost_busy == 1
         assert {t.provenance.generator for t in ask_and_tell(caller, BAD, 2)} == {"gp"}
         assert not get(caller, BAD).HasField("set_aside_until")
-    definition, events = asyncio.run(read_log(str(db), "bad"))
-    spec = study_spec_from_message(study_pb2.StudySpec.FromString(definition))
-    assert replay(spec.problem, spec.strategy, spec.seed, events) == []
+    assert read_file(db, "bad").mismatches() == []
 
 
 # ---------------------------------------------------------------------- set aside
@@ -139,7 +116,7 @@ def with_a_bad_study(folder: Path) -> Iterator[Aside]:
     logger = logging.getLogger("bbopt_server.compute")
     logger.addHandler(messages)
     pool = ComputePool(command=[sys.executable, FAKE, str(orders)], clock=clock)
-    with serving(folder / "studies.db", pool) as caller:
+    with serving(str(folder / "studies.db"), pool, has_ready_queue=False) as caller:
         create(caller, "bad", "gp", 1)
         create(caller, "good", "gp", 2)
         ask_and_tell(caller, BAD, 2)

@@ -19,7 +19,7 @@ from bbopt.rpc.v1 import optimization_service_pb2 as pb
 from bbopt.rpc.v1 import trial_pb2
 from bbopt.trial import Enqueued, Requeued
 from bbopt_server.studies.ledger import LEASE_EXPIRED
-from tests.faults.kept import Kept
+from tests.kept import Kept
 
 MUTATIONS = (
     pb.CreateStudyRequest,

@@ -29,6 +29,7 @@ from bbopt_server.crash_points import EXIT_CRASHED, VARIABLE
 from tests.e2e.served import PARENT, Caller, ServerProcess, free_port, new_id
 from tests.faults.history import MUTATIONS, Exchange, method_of
 from tests.unit.server.service import completed, failed, point, quadratic
+from tests.waiting import wait_until
 
 LIMIT_S = 120.0
 """For anything that must happen, on however busy a machine."""
@@ -327,13 +328,6 @@ def n_calls(history: Sequence[Exchange], n_more: int) -> Callable[[], bool]:
     """Say when so many more calls were answered."""
     wanted = len(history) + n_more
     return lambda: len(history) >= wanted
-
-
-def wait_until(is_true: Callable[[], bool]) -> None:
-    end_at = time.monotonic() + LIMIT_S
-    while not is_true():
-        assert time.monotonic() < end_at
-        time.sleep(0.01)
 
 
 def attempt(caller: Caller, request: Message, timeout_s: float = 60.0) -> Any:  # noqa: ANN401

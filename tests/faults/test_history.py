@@ -1,6 +1,5 @@
 """The checker of histories finds what is wrong with one, and nothing where nothing is."""
 
-import asyncio
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any, TypeAlias
@@ -11,8 +10,8 @@ from bbopt.errors import NotFoundError
 from bbopt.rpc.v1 import optimization_service_pb2 as pb
 from tests.e2e.served import PARENT, Caller, new_id, serving
 from tests.faults.history import Exchange, Kind, find_faults, find_other_answers, kinds
-from tests.faults.kept import Kept, read_file
 from tests.faults.storm import attempt, found
+from tests.kept import Kept, read_file
 from tests.unit.server.service import completed, failed, point
 
 STUDY = f"{PARENT}/studies/random"
@@ -59,7 +58,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[History, dict[str, K
     with serving(db) as caller:
         history = work(caller)
         assert find_other_answers(history, lambda request: attempt(caller, request)) == []
-    kept = {"random": asyncio.run(read_file(db, "random"))}
+    kept = {"random": read_file(db, "random")}
     kept["random"].check()
     return history, kept
 

@@ -14,8 +14,8 @@ from bbopt.rpc.v1 import trial_pb2
 from bbopt_server.storage.schema import load_migrations
 from bbopt_server.storage.sqlite import SqliteStore
 from bbopt_server.storage.sqlite_connection import connect
-from tests.faults.kept import Kept, read_study
 from tests.faults.power_loss import Disk, DiskVfs, Keep, open_on
+from tests.kept import Kept, read_study
 from tests.unit.server.service import Service, completed, quadratic
 
 PATH = "studies.db"

@@ -30,7 +30,6 @@ from tests.unit.server.service import (
     new_id,
     quadratic,
 )
-from tests.unit.server.test_leasing import release, report
 
 pytestmark = pytest.mark.timeout(600)  # A failure takes minutes to be made small.
 
@@ -94,7 +93,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
     @property
     def now(self) -> float:
-        return self.service.clock.now
+        return self.service.clock.now_s
 
     def pick(self, which: int) -> tuple[Trial, Kept, bool]:
         """Choose a lease that somebody had; say whether it is the one that counts."""
@@ -130,7 +129,7 @@ class LeaseMachine(RuleBasedStateMachine):
     def restart(self, away_s: float) -> None:
         self.runner.run(self.service.studies.stop())
         old = self.service
-        old.clock.now += away_s
+        old.clock.now_s += away_s
         self.service = Service(old.store, FakeCompute(), old.clock, old.tokens)
         self.runner.run(self.service.start())
         for kept in self.trials.values():
@@ -155,7 +154,7 @@ class LeaseMachine(RuleBasedStateMachine):
     def report(self, which: int, step: int) -> None:
         lease, kept, counts = self.pick(which)
         try:
-            self.runner.run(report(self.service, lease, step))
+            self.runner.run(self.service.report(lease, {step: 1.0}))
         except LeaseLostError:
             assert not counts
         else:
@@ -166,7 +165,7 @@ class LeaseMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 99))
     def give_back(self, which: int) -> None:
         lease, kept, counts = self.pick(which)
-        (result,) = self.runner.run(release(self.service, lease))
+        (result,) = self.runner.run(self.service.release(lease))
         if not kept.is_open:
             assert result.status.reason == "TRIAL_ALREADY_FINISHED"
         elif not counts:

@@ -12,7 +12,6 @@ test in this folder fails and nobody knows why: then a study cannot be rebuilt f
 import asyncio
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +44,7 @@ from bbopt_server.storage import open_store
 from bbopt_server.storage.store import EventRow, Transaction
 from tests.e2e.served import ServerThread
 from tests.replay.recordings import Recording, this_build
+from tests.waiting import wait_until
 
 EPOCHS = Fidelity("epochs", low=1, high=9)
 STUDIES: Mapping[str, tuple[KnownProblem, StrategySpec, int]] = {
@@ -71,8 +71,7 @@ def record(name: str) -> Recording:
         pool = ComputePool(device="cpu")
         server = ServerThread(db, pool)
         try:
-            while not pool.is_ready:
-                time.sleep(0.05)
+            wait_until(lambda: pool.is_ready)
             with (
                 Client(server.address, outbox=False) as one,
                 Client(server.address, outbox=False) as other,

@@ -12,11 +12,10 @@ After a *meant* change of a strategy: ``python -m tests.replay.record``.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-import torch
 
 from bbopt.optimizer import Optimizer, Suggested
 from bbopt.replay import Mismatch, replay
@@ -36,15 +35,6 @@ TOLERANCES = {
     **dict.fromkeys(MODELS, 1e-6),
 }
 """Of each coordinate in the unit cube, on another build than the recording's."""
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Replay in this process as a compute process does: sums in the same order."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 def not_reproduced(recording: Recording, *, tolerance: float) -> list[Mismatch]:

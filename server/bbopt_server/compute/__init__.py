@@ -6,7 +6,7 @@ bbopt_server.compute`` do.
 
 from bbopt_server.compute.compute import Compute, Recommendation, StudyLog, Suggestions
 from bbopt_server.compute.errors import ComputeFailedError, ComputeUnavailableError
-from bbopt_server.compute.lane import Limits
+from bbopt_server.compute.jobs import Limits
 from bbopt_server.compute.pool import ComputePool
 
 __all__ = [

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from bbopt.errors import BboptError, InternalError, InvalidError, PreconditionError
 from bbopt.rpc.log import strategy_state_to_bytes, suggestion_to_bytes
-from bbopt.rpc.space import parameters_from_message
+from bbopt.rpc.points import parameters_from_message
 from bbopt.rpc.trial import interval_to_message
 from bbopt.rpc.v1 import compute_pb2, insight_service_pb2
 from bbopt_server.compute.compute import IDLE_S

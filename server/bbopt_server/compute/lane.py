@@ -12,9 +12,9 @@ import contextlib
 import itertools
 import logging
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bbopt.errors import ExhaustedError
 from bbopt.rpc.v1 import compute_pb2
@@ -22,7 +22,7 @@ from bbopt_server.compute.compute import StudyLog
 from bbopt_server.compute.connection import Connection, NotInstalledError, ProcessLostError
 from bbopt_server.compute.errors import ComputeFailedError, ComputeUnavailableError
 from bbopt_server.compute.frames import FrameError, with_events
-from bbopt_server.compute.line import Line
+from bbopt_server.compute.jobs import Job, Limits, Waiting
 from bbopt_server.compute.quarantine import Quarantine
 
 _MAX_ATTEMPTS = 2
@@ -40,61 +40,9 @@ _RETRY_DELAYS_S = (0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long a process may take, and how much may wait for it."""
-
-    start_s: float = 120.0
-    """From spawning to hello."""
-    job_s: float = 30.0
-    """A job with a deadline gets at least this long before its process counts as hung."""
-    deadline_factor: float = 3.0
-    """It also gets this many times the time that its deadline left."""
-    unhurried_s: float = 120.0
-    """A job without a deadline gets this; everything else in the lane waits as long."""
-    n_waiting: int = 256
-    n_of_study: int = 64
-    """Of those, the most for one study."""
-    n_ahead: int = 16
-    """Jobs ahead of an ask that may wait; more would only get old."""
-
-    def of_job(self, time_left_s: float | None, *, is_ahead: bool = False) -> float:
-        """Say after how many seconds a job counts as hung."""
-        if is_ahead:
-            return self.job_s
-        if time_left_s is None:
-            return self.unhurried_s
-        return max(self.job_s, self.deadline_factor * time_left_s)
-
-
-@dataclass(slots=True)
-class Job:
-    """Something to compute for a study."""
-
-    study: StudyLog
-    task: compute_pb2.ComputeRequest
-    """With its task set and nothing else."""
-    deadline: float | None
-    """When the answer becomes worthless, by the lane's clock."""
-    answer: "asyncio.Future[compute_pb2.ComputeReply]"
-    is_ahead: bool = False
-    """Whether nobody has asked yet."""
-    n_attempts: int = 0
-
-    @property
-    def uid(self) -> str:
-        """Of the study."""
-        return self.study.uid
-
-    def fail(self, error: Exception) -> None:
-        """Answer with an error, unless nobody waits any more."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
-
-
 @dataclass(slots=True)
 class Counters:
-    """What has happened so far; read by telemetry."""
+    """What has happened so far."""
 
     n_jobs: int = 0
     n_ahead: int = 0
@@ -104,8 +52,6 @@ class Counters:
     n_lost_idle: int = 0
     n_reloads: int = 0
     """Times a process asked for events that it should have had."""
-    busy_s: float = 0.0
-    lost_reasons: deque[str] = field(default_factory=lambda: deque(maxlen=16))
 
 
 class Lane:
@@ -131,8 +77,7 @@ class Lane:
         self._quarantine = quarantine
         self._limits = limits
         self._clock = clock
-        self._waiting: Line[Job] = Line()
-        self._ahead: deque[Job] = deque()
+        self._waiting = Waiting(limits)
         self._has_news = asyncio.Event()
         self._connection: Connection | None = None
         self._folded: OrderedDict[str, int] = OrderedDict()
@@ -206,7 +151,7 @@ class Lane:
 
     def forget(self, uid: str) -> None:
         """Have the process drop a study when it gets to it; no answer is waited for."""
-        is_coming = self._waiting.n_of(uid) > 0 or uid == self._current
+        is_coming = self._waiting.n_called(uid) > 0 or uid == self._current
         if is_coming or uid in self._folded:
             study = StudyLog(uid, b"", False, 0, _no_events)
             task = compute_pb2.ComputeRequest(forget=compute_pb2.ComputeRequest.Forget())
@@ -223,23 +168,12 @@ class Lane:
     ) -> Job:
         if self._refusal is not None:
             raise _again(self._refusal)
-        if is_ahead:
-            # Most were overtaken by events, and given up, before it was their turn.
-            self._ahead = deque(job for job in self._ahead if not job.answer.done())
-        self._check_room(study.uid, is_ahead=is_ahead)
         deadline = None if time_left_s is None else self._clock() + time_left_s
         answer = asyncio.get_running_loop().create_future()
         job = Job(study, task, deadline, answer, is_ahead)
-        (self._ahead if is_ahead else self._waiting).append(job)
+        self._waiting.append(job)
         self._has_news.set()
         return job
-
-    def _check_room(self, uid: str, *, is_ahead: bool) -> None:
-        n_waiting = len(self._ahead if is_ahead else self._waiting)
-        if n_waiting >= (self._limits.n_ahead if is_ahead else self._limits.n_waiting):
-            raise ExhaustedError(f"{n_waiting} jobs wait for compute")
-        if (n := self._waiting.n_of(uid)) >= self._limits.n_of_study:
-            raise ExhaustedError(f"{n} jobs of this study wait for compute")
 
     # The one task --------------------------------------------------------------------------
 
@@ -271,7 +205,7 @@ class Lane:
     async def _work(self, connection: Connection) -> None:
         """Do jobs until the process is lost."""
         while await self._wait_for_work(connection):
-            job = self._waiting.pop() if self._waiting else self._ahead.popleft()
+            job = self._waiting.pop()
             if job.answer.done():  # Its caller gave up while it waited.
                 continue
             if (left_s := self._quarantine.time_left_s(job.study.uid)) > 0.0:
@@ -293,7 +227,6 @@ class Lane:
             else:
                 self.counters.n_jobs += 1
                 self.counters.n_ahead += job.is_ahead
-                self.counters.busy_s += reply.elapsed_s
                 if not job.answer.done():
                     job.answer.set_result(reply)
             finally:
@@ -302,7 +235,7 @@ class Lane:
     async def _wait_for_work(self, connection: Connection) -> bool:
         """Wait for a job; false if the process is lost first."""
         while connection.is_open:
-            if self._waiting or self._ahead:
+            if self._waiting:
                 return True
             self._has_news.clear()
             await self._has_news.wait()
@@ -370,7 +303,6 @@ class Lane:
         uid = job.study.uid
         _log.error("a compute process %s; it worked for study %s", error, uid)
         self.counters.n_lost_busy += 1
-        self.counters.lost_reasons.append(str(error))
         self._quarantine.record(uid)
         if (left_s := self._quarantine.time_left_s(uid)) > 0.0:
             _log.error(
@@ -389,8 +321,6 @@ class Lane:
         self._refusal = error
         while self._waiting:
             self._waiting.pop().fail(_again(error))
-        while self._ahead:
-            self._ahead.popleft().fail(_again(error))
 
     async def _disconnect(self, *, grace_s: float = 0.0) -> None:
         self._folded.clear()

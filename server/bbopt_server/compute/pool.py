@@ -21,7 +21,8 @@ from bbopt_server.compute.compute import (
 from bbopt_server.compute.connection import Connection
 from bbopt_server.compute.errors import ComputeFailedError
 from bbopt_server.compute.failures import error_of
-from bbopt_server.compute.lane import Counters, Lane, Limits
+from bbopt_server.compute.jobs import Limits
+from bbopt_server.compute.lane import Counters, Lane
 from bbopt_server.compute.quarantine import Quarantine
 
 Request = compute_pb2.ComputeRequest

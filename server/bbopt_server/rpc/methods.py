@@ -14,6 +14,7 @@ from bbopt.rpc.v1 import insight_service_pb2 as insight_pb2
 from bbopt.rpc.v1 import optimization_service_pb2 as service_pb2
 from bbopt_server.crash_points import reach
 from bbopt_server.rpc import reading, writing
+from bbopt_server.rpc.mutations import call_of, mutation
 from bbopt_server.studies import Studies
 from bbopt_server.studies.asking import MAX_COUNT
 from bbopt_server.studies.creating import MAX_STUDIES
@@ -104,7 +105,7 @@ class Methods:
     # Studies -------------------------------------------------------------------------------
 
     async def _create_study(self, request: service_pb2.CreateStudyRequest, _: Rpc) -> bytes:
-        command, call = reading.mutation(
+        command, call = mutation(
             "CreateStudy", request, reading.create_study, answer=writing.study
         )
         return await self._studies.create_study(command, call)
@@ -124,7 +125,7 @@ class Methods:
         return writing.studies(page).SerializeToString()
 
     async def _delete_study(self, request: service_pb2.DeleteStudyRequest, _: Rpc) -> bytes:
-        command, call = reading.mutation(
+        command, call = mutation(
             "DeleteStudy", request, reading.delete_study, answer=writing.nothing
         )
         return await self._studies.delete_study(command, call)
@@ -132,22 +133,18 @@ class Methods:
     # Ask and tell --------------------------------------------------------------------------
 
     async def _ask_trials(self, request: service_pb2.AskTrialsRequest, rpc: Rpc) -> bytes:
-        command, call = reading.mutation(
-            "AskTrials", request, reading.ask, answer=writing.asked
-        )
+        command, call = mutation("AskTrials", request, reading.ask, answer=writing.asked)
         return await self._studies.ask(command, call, time_left_s=rpc.time_left_s)
 
     async def _tell_trials(self, request: service_pb2.TellTrialsRequest, _: Rpc) -> bytes:
-        command, call = reading.mutation(
-            "TellTrials", request, reading.tell, answer=writing.told
-        )
+        command, call = mutation("TellTrials", request, reading.tell, answer=writing.told)
         return await self._studies.tell(command, call)
 
     async def _tell_and_ask(self, request: service_pb2.TellAndAskRequest, rpc: Rpc) -> bytes:
         """Two calls under one id: repeated, the first is found done, the second continues."""
         tell, ask = reading.tell_and_ask(request)
-        tell_call = reading.call_of("TellAndAsk.tell", request, writing.told)
-        ask_call = reading.call_of("TellAndAsk.ask", request, writing.asked)
+        tell_call = call_of("TellAndAsk.tell", request, writing.told)
+        ask_call = call_of("TellAndAsk.ask", request, writing.asked)
         told = await self._studies.tell(tell, tell_call)
         reach("tell_and_ask.between")
         asked = await self._studies.ask(ask, ask_call, time_left_s=rpc.time_left_s)
@@ -156,7 +153,7 @@ class Methods:
     # Leases --------------------------------------------------------------------------------
 
     async def _report(self, request: service_pb2.ReportMeasurementsRequest, _: Rpc) -> bytes:
-        command, call = reading.mutation(
+        command, call = mutation(
             "ReportMeasurements", request, reading.report, answer=writing.reported
         )
         return await self._studies.report(command, call)
@@ -166,7 +163,7 @@ class Methods:
         return writing.directives(orders).SerializeToString()
 
     async def _release(self, request: service_pb2.ReleaseTrialsRequest, _: Rpc) -> bytes:
-        command, call = reading.mutation(
+        command, call = mutation(
             "ReleaseTrials", request, reading.release, answer=writing.released
         )
         return await self._studies.release(command, call)
@@ -174,7 +171,7 @@ class Methods:
     # Trials --------------------------------------------------------------------------------
 
     async def _create_trial(self, request: service_pb2.CreateTrialRequest, _: Rpc) -> bytes:
-        command, call = reading.mutation(
+        command, call = mutation(
             "CreateTrial", request, reading.create_trial, answer=writing.trial
         )
         return await self._studies.create_trial(command, call)
@@ -189,15 +186,13 @@ class Methods:
         return writing.trials(page).SerializeToString()
 
     async def _amend_trial(self, request: service_pb2.AmendTrialRequest, _: Rpc) -> bytes:
-        command, call = reading.mutation(
+        command, call = mutation(
             "AmendTrial", request, reading.amend_trial, answer=writing.trial
         )
         return await self._studies.amend(command, call)
 
     async def _stop_trial(self, request: service_pb2.StopTrialRequest, _: Rpc) -> bytes:
-        command, call = reading.mutation(
-            "StopTrial", request, reading.stop_trial, answer=writing.trial
-        )
+        command, call = mutation("StopTrial", request, reading.stop_trial, answer=writing.trial)
         return await self._studies.stop_trial(command, call)
 
     # Watching and insight ------------------------------------------------------------------

@@ -1,37 +1,25 @@
 """Messages -> commands. Whatever is wrong with a request is said here, all at once."""
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Protocol, TypeVar, assert_never
-
-from google.protobuf.message import Message
+from collections.abc import Sequence
 
 from bbopt.errors import InvalidError
+from bbopt.rpc.enums import known
 from bbopt.rpc.names import ProjectName, StudyName, TrialName, check_id
-from bbopt.rpc.space import param_value_from_message
+from bbopt.rpc.points import param_value_from_message
 from bbopt.rpc.study import study_spec_from_message
 from bbopt.rpc.times import duration_from_message
-from bbopt.rpc.trial import measurement_from_message, outcome_from_message
+from bbopt.rpc.trial import measurement_from_message
 from bbopt.rpc.v1 import insight_service_pb2, trial_pb2
 from bbopt.rpc.v1 import optimization_service_pb2 as service_pb2
 from bbopt.rpc.violations import Violations, within
 from bbopt.specs import lease_fault
-from bbopt.trial import (
-    Abandoned,
-    Completed,
-    Failed,
-    Infeasible,
-    Measurement,
-    Outcome,
-    Stopped,
-    Value,
-)
+from bbopt.trial import Measurement, Outcome
+from bbopt_server.rpc.outcomes import misread, misread_outcome, outcome_or_misread, read_outcome
+from bbopt_server.rpc.texts import checked_labels, checked_line, checked_text
 from bbopt_server.studies.asking import MAX_COUNT
 from bbopt_server.studies.commands import (
     AmendTrial,
     Ask,
-    Call,
     CreateStudy,
     CreateTrial,
     DeleteStudy,
@@ -48,20 +36,11 @@ from bbopt_server.studies.commands import (
 )
 from bbopt_server.studies.idempotency import check_request_id
 
-A = TypeVar("A")
-C = TypeVar("C")
-M = TypeVar("M", bound="Mutation")
-N = TypeVar("N", bound=int)
-T = TypeVar("T")
-
 MAX_BATCH = 1000
 """Items of one tell, report, release or prediction."""
 MAX_HELD = 10_000
 """Trials in one heartbeat."""
 DEFAULT_PAGE, MAX_PAGE = 100, 1000
-_MAX_TEXT = 1024
-_MAX_OUTCOME_TEXT = 4096
-_MAX_LABELS = 64
 
 _IF_EXISTS = {
     service_pb2.CreateStudyRequest.IF_EXISTS_UNSPECIFIED: IfExists.FAIL,
@@ -74,50 +53,6 @@ _ALLOWS_FALLBACK = {
     service_pb2.AskTrialsRequest.DEGRADE_ALLOW_FALLBACK: True,
     service_pb2.AskTrialsRequest.DEGRADE_NEVER: False,
 }
-
-
-class Mutation(Protocol):
-    """A request that carries the id of its logical call."""
-
-    request_id: str
-
-    def SerializeToString(self, *, deterministic: bool = ...) -> bytes: ...  # noqa: D102
-
-
-def mutation(
-    method: str,
-    request: M,
-    read: Callable[[M], C],
-    *,
-    answer: Callable[[A], Message | bytes],
-) -> tuple[C, Call[A]]:
-    """Read a mutation: what it wants, and its identity with how its answer is written.
-
-    Raises:
-        InvalidError: Anything is wrong with it, its request id included.
-    """
-    try:
-        command = read(request)
-    except InvalidError as error:
-        violations = Violations()
-        with violations.within(""):
-            check_request_id(request.request_id)
-        violations.note(error, "")
-        raise violations.as_error() from error
-    check_request_id(request.request_id)
-    return command, call_of(method, request, answer)
-
-
-def call_of(method: str, request: Mutation, answer: Callable[[A], Message | bytes]) -> Call[A]:
-    """Identify a mutation, and say how its answer becomes a message, or the bytes of one."""
-    body = request.SerializeToString(deterministic=True)
-    body_hash = hashlib.blake2b(body, digest_size=16).digest()
-
-    def encode(given: A) -> bytes:
-        written = answer(given)
-        return written if isinstance(written, bytes) else written.SerializeToString()
-
-    return Call(method, request.request_id, body_hash, encode)
 
 
 def study_name(text: str, field: str) -> StudyName:
@@ -158,11 +93,11 @@ def create_study(request: service_pb2.CreateStudyRequest) -> CreateStudy:
     with violations.within("study_id"):
         study_id = check_id(request.study_id)
     with violations.within("study.display_name"):
-        display_name = _text(request.study.display_name)
+        display_name = checked_text(request.study.display_name)
     with violations.within("study.labels"):
-        labels = _labels(request.study.labels)
+        labels = checked_labels(request.study.labels)
     with violations.within("if_exists"):
-        if_exists = _known(request.if_exists, _IF_EXISTS)
+        if_exists = known(request.if_exists, _IF_EXISTS)
     if request.study.HasField("spec"):
         with violations.within("study.spec"):
             spec = study_spec_from_message(request.study.spec, is_new=True)
@@ -192,7 +127,7 @@ def ask(request: service_pb2.AskTrialsRequest) -> Ask:
     if not 0 <= request.count <= MAX_COUNT:
         violations.add("count", f"must be in [0, {MAX_COUNT}], not {request.count}")
     with violations.within("worker_id"):
-        worker = _line(request.worker_id)
+        worker = checked_line(request.worker_id)
     max_wait_s = lease_s = None
     if request.HasField("max_wait"):
         with violations.within("max_wait"):
@@ -204,7 +139,7 @@ def ask(request: service_pb2.AskTrialsRequest) -> Ask:
             if fault is not None:
                 raise InvalidError.of("", fault)
     with violations.within("degrade"):
-        allows_fallback = _known(request.degrade, _ALLOWS_FALLBACK)
+        allows_fallback = known(request.degrade, _ALLOWS_FALLBACK)
     violations.check()
     return Ask(
         study=study,
@@ -230,7 +165,7 @@ def tell(request: service_pb2.TellTrialsRequest) -> Tell:
 def _tell_item(item: service_pb2.Tell, study: StudyName) -> TellItem:
     try:
         number = TrialName.number_within(item.trial, study)
-        outcome = _outcome(item.outcome)
+        outcome = read_outcome(item.outcome)
     except InvalidError:
         return _misread_item(item, study)
     return TellItem(item.trial, number, item.lease_token, outcome)
@@ -243,9 +178,9 @@ def _misread_item(item: service_pb2.Tell, study: StudyName) -> TellItem:
     with violations.within("trial"):
         number = TrialName.number_within(item.trial, study)
     with violations.within("outcome"):
-        _outcome(item.outcome)
-    misread = _misread_outcome(violations, item.outcome)
-    return TellItem(item.trial, number, item.lease_token, misread)
+        read_outcome(item.outcome)
+    outcome = misread_outcome(violations, item.outcome)
+    return TellItem(item.trial, number, item.lease_token, outcome)
 
 
 def tell_and_ask(request: service_pb2.TellAndAskRequest) -> tuple[Tell, Ask]:
@@ -269,7 +204,7 @@ def heartbeat(request: service_pb2.HeartbeatTrialsRequest) -> Heartbeat:
     with violations.within(""):
         study, held = _held(request.parent, request.held, MAX_HELD)
     with violations.within("worker_id"):
-        _line(request.worker_id)
+        checked_line(request.worker_id)
     violations.check()
     return Heartbeat(study, held)
 
@@ -280,7 +215,7 @@ def release(request: service_pb2.ReleaseTrialsRequest) -> Release:
     with violations.within(""):
         study, held = _held(request.parent, request.held, MAX_BATCH)
     with violations.within("reason"):
-        reason = _text(request.reason)
+        reason = checked_text(request.reason)
     violations.check()
     return Release(study, held, reason)
 
@@ -322,7 +257,7 @@ def _reported(path: str, message: trial_pb2.Measurement) -> Measurement | Misrea
         measurement = measurement_from_message(message)
     if not message.HasField("step"):
         violations.add(f"{path}.step", "must be set: it is the key")
-    return _misread(violations, path, message) if violations else measurement
+    return misread(violations, path, message) if violations else measurement
 
 
 def create_trial(request: service_pb2.CreateTrialRequest) -> CreateTrial:
@@ -338,10 +273,10 @@ def create_trial(request: service_pb2.CreateTrialRequest) -> CreateTrial:
             parameters[name] = param_value_from_message(request.parameters[name])
     outcome: Outcome | Misread | None = None
     if request.HasField("outcome"):
-        outcome = _outcome_or_misread(request.outcome)
+        outcome = outcome_or_misread(request.outcome)
     labels: dict[str, str] = {}
     with violations.within("labels"):
-        labels = _labels(request.labels)
+        labels = checked_labels(request.labels)
     return CreateTrial(study, parameters, outcome, labels, violations.as_tuple())
 
 
@@ -372,8 +307,8 @@ def amend_trial(request: service_pb2.AmendTrialRequest) -> AmendTrial:
     with violations.within("name"):
         name = TrialName.parse(request.name)
     with violations.within("reason"):
-        reason = _text(request.reason)
-    outcome = _outcome_or_misread(request.outcome)
+        reason = checked_text(request.reason)
+    outcome = outcome_or_misread(request.outcome)
     if violations and isinstance(outcome, Misread):
         violations.extend(outcome.faults)
     violations.check()
@@ -386,7 +321,7 @@ def stop_trial(request: service_pb2.StopTrialRequest) -> StopTrial:
     with violations.within("name"):
         name = TrialName.parse(request.name)
     with violations.within("reason"):
-        reason = _text(request.reason)
+        reason = checked_text(request.reason)
     violations.check()
     return StopTrial(name.parent, name.number, reason)
 
@@ -414,99 +349,6 @@ def watch(request: service_pb2.WatchStudyRequest) -> tuple[StudyName, int]:
     return study, request.since_revision
 
 
-# Small parts -------------------------------------------------------------------------------
-
-
 def _check_size(violations: Violations, field: str, n_items: int) -> None:
     if not 1 <= n_items <= MAX_BATCH:
         violations.add(field, f"must have 1 to {MAX_BATCH} items, not {n_items}")
-
-
-def _known(number: N, table: Mapping[N, T]) -> T:
-    if number not in table:
-        raise InvalidError.of("", f"must be a value known to this version, not {number}")
-    return table[number]
-
-
-def _text(text: str) -> str:
-    """Accept what people write: printable, several lines, of a sane length."""
-    if len(text.encode()) > _MAX_TEXT:
-        raise InvalidError.of(
-            "", f"must be at most {_MAX_TEXT} bytes, not {len(text.encode())}"
-        )
-    if any(not (char.isprintable() or char in "\n\t") for char in text):
-        raise InvalidError.of("", "must have no control characters")
-    return text
-
-
-def _outcome(message: trial_pb2.Outcome) -> Outcome:
-    """Read an outcome, and tidy its text: a message too long must not cost the result."""
-    outcome = outcome_from_message(message)
-    match outcome:
-        case Completed() | Stopped():
-            return outcome
-        case Infeasible(text) | Failed(text) | Abandoned(text):
-            kept = text[:_MAX_OUTCOME_TEXT]
-            tidy = "".join(c if c.isprintable() or c in "\n\t" else " " for c in kept)
-            return replace(outcome, message=tidy)
-        case _:
-            assert_never(outcome)
-
-
-def _outcome_or_misread(message: trial_pb2.Outcome) -> Outcome | Misread:
-    violations = Violations()
-    outcome: Outcome | Misread
-    with violations.within("outcome"):
-        outcome = _outcome(message)
-    return _misread_outcome(violations, message) if violations else outcome
-
-
-def _misread_outcome(violations: Violations, message: trial_pb2.Outcome) -> Misread:
-    match message.WhichOneof("kind"):
-        case "completed":
-            path = "outcome.completed"
-            return _misread(violations, path, message.completed, is_partial=False)
-        case "stopped":
-            return _misread(violations, "outcome.stopped", message.stopped)
-        case "infeasible":
-            path = "outcome.infeasible.partial"
-            return _misread(violations, path, message.infeasible.partial)
-        case "failed":
-            path = "outcome.failed.partial"
-            return _misread(violations, path, message.failed.partial)
-        case _:
-            return Misread(violations.as_tuple())
-
-
-def _misread(
-    violations: Violations,
-    path: str,
-    message: trial_pb2.Measurement,
-    *,
-    is_partial: bool = True,
-) -> Misread:
-    """Keep the numbers too, so that the study can say what else is wrong with them."""
-    metrics = {
-        name: Value(value.value, value.sd if value.HasField("sd") else None)
-        for name, value in message.metrics.items()
-    }
-    return Misread(violations.as_tuple(), path, metrics, is_partial)
-
-
-def _line(text: str) -> str:
-    """Accept one short line, e.g. the name of a worker."""
-    if len(text) > 256 or not text.isprintable():
-        raise InvalidError.of("", "must be at most 256 printable characters on one line")
-    return text
-
-
-def _labels(labels: Mapping[str, str]) -> dict[str, str]:
-    violations = Violations()
-    if len(labels) > _MAX_LABELS:
-        violations.add("", f"must be at most {_MAX_LABELS}, not {len(labels)}")
-    for key in sorted(labels):
-        with violations.within(f"[{ascii(key[:64])[1:-1]}]"):
-            check_id(key)
-            _text(labels[key])
-    violations.check()
-    return dict(labels)

@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bbopt.errors import BboptError
 from bbopt.rpc.names import StudyName
@@ -142,4 +142,3 @@ class Best:
     trial: TrialView | None
     is_feasible: bool
     reason: str
-    state: Mapping[str, int] = field(default_factory=dict)

@@ -1,15 +1,82 @@
-"""The best trial so far, exactly as measured."""
+"""What is known of a study's optimum: the trial to deploy, and what the model predicts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bbopt.errors import (
+    NumericalError,
+    PreconditionError,
+    RetryableError,
+    UnsupportedError,
+)
 from bbopt.problem import Goal, Problem
+from bbopt.rpc.names import StudyName
+from bbopt.rpc.points import point_from_message
+from bbopt.rpc.v1 import insight_service_pb2
+from bbopt.rpc.violations import Violations
 from bbopt.trial import Completed, Measurement, Stopped
+from bbopt_server.compute import Compute, StudyLog
 from bbopt_server.storage.store import Store, StudyRow, TrialRow
-from bbopt_server.studies.records import outcome_from_bytes
+from bbopt_server.studies.answers import Best, TrialView
+from bbopt_server.studies.log_reading import study_log
+from bbopt_server.studies.records import SpecCache, outcome_from_bytes
+from bbopt_server.studies.trials import read_trial
 
 _PAGE = 500
 _MEASURED = ("COMPLETED", "STOPPED")
+
+
+_NO_ADVICE = (RetryableError, NumericalError, UnsupportedError, PreconditionError)
+"""Why a model may have nothing to recommend, while measurements do."""
+
+
+class Insight:
+    """Answers about a study that change nothing."""
+
+    def __init__(self, store: Store, compute: Compute, specs: SpecCache) -> None:
+        self._store = store
+        self._compute = compute
+        self._specs = specs
+
+    async def best(self, name: StudyName, study: StudyRow, *, uses_model: bool) -> Best:
+        """Find the trial to deploy: as measured, or by the model's mean."""
+        why_measured = "the best feasible trial as measured"
+        if uses_model:
+            try:
+                recommended = await self._compute.recommend(self._log(study))
+            except _NO_ADVICE as error:
+                why_measured = f"{why_measured}, because the model cannot say: {error}"
+            else:
+                if (number := recommended.number) is not None:
+                    view = await self._store.read(lambda tx: read_trial(tx, name, number))
+                    return Best(view, view.row.feasible is not False, recommended.reason)
+                why_measured = f"{why_measured}, because the model: {recommended.reason}"
+        best = await measured_best(self._store, study, self._specs.spec_of(study).problem)
+        if best is None:
+            return Best(None, False, "no trial has a complete result yet")
+        if best.is_feasible:
+            return Best(TrialView(name, best.row), True, why_measured)
+        reason = "no trial is feasible; this one is nearest to it"
+        return Best(TrialView(name, best.row), False, reason)
+
+    async def predict(
+        self, study: StudyRow, points: Sequence[insight_service_pb2.Point]
+    ) -> insight_service_pb2.PredictResponse:
+        """Predict every metric at points.
+
+        Raises:
+            InvalidError: The space does not allow some of them.
+        """
+        space = self._specs.spec_of(study).problem.space
+        violations = Violations()
+        for position, point in enumerate(points):
+            with violations.within(f"points[{position}]"):
+                point_from_message(point.parameters, space)
+        violations.check()
+        return await self._compute.predict(self._log(study), points)
+
+    def _log(self, study: StudyRow) -> StudyLog:
+        return study_log(self._store, study, self._specs.spec_of(study))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,26 +10,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
-from bbopt.errors import (
-    InvalidError,
-    NotFoundError,
-    NumericalError,
-    PreconditionError,
-    RetryableError,
-    UnavailableError,
-    UnsupportedError,
-    Violation,
-)
+from bbopt.errors import InvalidError, NotFoundError, UnavailableError, Violation
 from bbopt.problem import Problem
 from bbopt.rpc.names import StudyName
-from bbopt.rpc.space import point_from_message
 from bbopt.rpc.v1 import insight_service_pb2
-from bbopt.rpc.violations import Violations
-from bbopt_server.compute import Compute, StudyLog
+from bbopt_server.compute import Compute
 from bbopt_server.storage.store import FEW, Store, StudyRow, Transaction, TrialRow
 from bbopt_server.studies import (
     creating,
-    insight,
     leasing,
     telling,
     trials,
@@ -67,8 +55,8 @@ from bbopt_server.studies.commands import (
 )
 from bbopt_server.studies.committing import Committer
 from bbopt_server.studies.idempotency import once
-from bbopt_server.studies.ledger import Effects, Ledger, find_study, find_trial
-from bbopt_server.studies.log_reading import study_log
+from bbopt_server.studies.insight import Insight
+from bbopt_server.studies.ledger import Effects, Ledger, find_study
 from bbopt_server.studies.outside import Outside
 from bbopt_server.studies.ready import ReadyQueue
 from bbopt_server.studies.sweeping import Sweeper
@@ -107,6 +95,7 @@ class Studies:
             bells=self._bells,
             ready=self.ready,
         )
+        self._insight = Insight(store, compute, self._outside.specs)
         self.sweeper = Sweeper(store, self._committer, self._leases, self._outside)
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -335,18 +324,12 @@ class Studies:
 
     async def get_trial(self, study: StudyName, number: int) -> TrialView:
         """Look at a trial, intermediate measurements included."""
-
-        def work(tx: Transaction) -> TrialView:
-            found = find_study(tx, study)
-            row = find_trial(tx, found, number)
-            reports = tx.measurements(found.key, number)
-            return TrialView(study, row, measurements=tuple(each.payload for each in reports))
-
-        return self._with_lease(await self._store.read(work))
+        read = await self._store.read(lambda tx: trials.read_trial(tx, study, number))
+        return self._with_lease(read)
 
     async def list_trials(self, command: ListTrials) -> TrialPage:
         """Page through trials in order of number."""
-        _, page = await self._store.read(
+        page = await self._store.read(
             lambda tx: trials.list_trials(tx, command), is_long=command.page_size > FEW
         )
         return replace(page, trials=tuple(map(self._with_lease, page.trials)))
@@ -393,42 +376,11 @@ class Studies:
     async def best(self, name: StudyName, *, uses_model: bool) -> Best:
         """Find the trial to deploy: as measured, or by the model's mean."""
         study = (await self.get_study(name)).row
-        why_measured = "the best feasible trial as measured"
-        if uses_model:
-            try:
-                recommended = await self._compute.recommend(self._log(study))
-            except _NO_ADVICE as error:
-                why_measured = f"{why_measured}, because the model cannot say: {error}"
-            else:
-                if recommended.number is not None:
-                    view = await self.get_trial(name, recommended.number)
-                    return Best(view, view.row.feasible is not False, recommended.reason)
-                why_measured = f"{why_measured}, because the model: {recommended.reason}"
-        problem = self._outside.specs.spec_of(study).problem
-        best = await insight.measured_best(self._store, study, problem)
-        if best is None:
-            return Best(None, False, "no trial has a complete result yet")
-        view = self._with_lease(TrialView(name, best.row))
-        if best.is_feasible:
-            return Best(view, True, why_measured)
-        return Best(view, False, "no trial is feasible; this one is nearest to it")
+        best = await self._insight.best(name, study, uses_model=uses_model)
+        return best if best.trial is None else replace(best, trial=self._with_lease(best.trial))
 
     async def predict(
         self, name: StudyName, points: Sequence[insight_service_pb2.Point]
     ) -> insight_service_pb2.PredictResponse:
         """Predict every metric at points that the space allows."""
-        study = (await self.get_study(name)).row
-        space = self._outside.specs.spec_of(study).problem.space
-        violations = Violations()
-        for position, point in enumerate(points):
-            with violations.within(f"points[{position}]"):
-                point_from_message(point.parameters, space)
-        violations.check()
-        return await self._compute.predict(self._log(study), points)
-
-    def _log(self, study: StudyRow) -> StudyLog:
-        return study_log(self._store, study, self._outside.specs.spec_of(study))
-
-
-_NO_ADVICE = (RetryableError, NumericalError, UnsupportedError, PreconditionError)
-"""Why a model may have nothing to recommend, while measurements do."""
+        return await self._insight.predict((await self.get_study(name)).row, points)

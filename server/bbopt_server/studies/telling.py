@@ -167,14 +167,9 @@ def finish(ledger: Ledger, row: TrialRow, outcome: Outcome, *, is_late: bool = F
     """Give a trial its final outcome and return its state."""
     if row.outcome is not None:
         ledger.add_cost(row, sign=-1.0)  # Of a lost trial that is now found.
-    state, message, is_feasible = _judge(ledger.spec.problem, outcome)
     payload = outcome_to_bytes(outcome)
     revision = ledger.append_told(row.number, payload, is_late=is_late)
-    final = row._replace(
-        state=state,
-        state_message=message,
-        outcome=payload,
-        feasible=is_feasible,
+    final = _judged(ledger.spec.problem, row, outcome, payload=payload)._replace(
         lease_token="",
         lease_duration_s=0.0,
         late=is_late,
@@ -185,7 +180,18 @@ def finish(ledger: Ledger, row: TrialRow, outcome: Outcome, *, is_late: bool = F
     ledger.tx.update_trial(final)
     ledger.add_cost(final)
     ledger.free(row.number)
-    return state
+    return final.state
+
+
+def _judged(problem: Problem, row: TrialRow, outcome: Outcome, *, payload: bytes) -> TrialRow:
+    """Put an outcome, as ``payload`` has it, and what it makes of its trial into the row."""
+    state, message, is_feasible = _judge(problem, outcome)
+    return row._replace(
+        state=state,
+        state_message=message,
+        outcome=payload,
+        feasible=is_feasible,
+    )
 
 
 def _judge(problem: Problem, outcome: Outcome) -> tuple[str, str, bool | None]:
@@ -221,12 +227,8 @@ def amend(ledger: Ledger, command: AmendTrial) -> TrialRow:
     ledger.add_cost(row, sign=-1.0)
     event = Amended(row.number, outcome, command.reason)
     revision = ledger.append(event, row.number)
-    state, message, is_feasible = _judge(ledger.spec.problem, outcome)
-    amended = row._replace(
-        state=state,
-        state_message=message,
-        outcome=outcome_to_bytes(outcome),
-        feasible=is_feasible,
+    payload = outcome_to_bytes(outcome)
+    amended = _judged(ledger.spec.problem, row, outcome, payload=payload)._replace(
         amendments=row.amendments + 1,
         revision=revision,
     )

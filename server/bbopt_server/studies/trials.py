@@ -6,10 +6,11 @@ import json
 
 from bbopt.errors import InvalidError, PreconditionError, StudyNotActiveError
 from bbopt.problem import Problem
+from bbopt.rpc.names import StudyName
 from bbopt.rpc.paths import on_point
 from bbopt.stopping import full_stage, initial_stage
 from bbopt.trial import Abandoned, Enqueued, NewTrial, Outcome, Provenance
-from bbopt_server.storage.store import StudyRow, Transaction, TrialRow
+from bbopt_server.storage.store import Transaction, TrialRow
 from bbopt_server.studies.answers import TrialPage, TrialView
 from bbopt_server.studies.commands import CreateTrial, ListTrials, StopTrial
 from bbopt_server.studies.handing_out import Created, new_row
@@ -94,7 +95,19 @@ def stop(ledger: Ledger, command: StopTrial) -> TrialRow:
     return find_trial(ledger.tx, ledger.row, command.number)
 
 
-def list_trials(tx: Transaction, command: ListTrials) -> tuple[StudyRow, TrialPage]:
+def read_trial(tx: Transaction, name: StudyName, number: int) -> TrialView:
+    """Read a trial, intermediate measurements included.
+
+    Raises:
+        NotFoundError: There is no such study, or no such trial in it.
+    """
+    study = find_study(tx, name)
+    row = find_trial(tx, study, number)
+    reports = tx.measurements(study.key, number)
+    return TrialView(name, row, measurements=tuple(each.payload for each in reports))
+
+
+def list_trials(tx: Transaction, command: ListTrials) -> TrialPage:
     """Read one page of trials in order of number.
 
     Raises:
@@ -114,7 +127,7 @@ def list_trials(tx: Transaction, command: ListTrials) -> tuple[StudyRow, TrialPa
     has_more = len(rows) > len(shown)
     token = write_page_token(shown[-1].number, listing) if has_more else ""
     views = tuple(TrialView(command.study, row) for row in shown)
-    return study, TrialPage(views, token, study.revision)
+    return TrialPage(views, token, study.revision)
 
 
 def write_page_token(after: int, listing: object) -> str:

@@ -3,8 +3,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,15 +20,9 @@ from bbopt.trial import Failed
 from bbopt_client import Client, Float, Study
 from tests.unit.client.conftest import FAST
 from tests.unit.client.fake_server import FakeServer, FakeService, Fault, serve, unavailable
+from tests.waiting import wait_until
 
 IMPATIENT = replace(FAST, tell_deadline_s=0.3, deadline_s=0.3, close_timeout_s=0.2)
-
-
-def eventually(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.01)
 
 
 def pending(folder: Path) -> list[dict[str, str]]:
@@ -190,7 +182,7 @@ def test_a_result_that_breaks_the_server_stays_on_disk_and_does_not_loop(
 
     with pytest.raises(InternalError):
         trial.tell(0.5)
-    eventually(lambda: len(service.requests("TellTrials")) == 2)
+    wait_until(lambda: len(service.requests("TellTrials")) == 2)
 
     assert client.flush(5.0)
     assert len(service.requests("TellTrials")) == 2

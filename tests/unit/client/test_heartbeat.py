@@ -1,6 +1,4 @@
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import grpc
@@ -12,18 +10,9 @@ from bbopt_client import Client, Directive, Float, Study
 from bbopt_client.heartbeat import Heartbeats
 from tests.unit.client.conftest import FAST
 from tests.unit.client.fake_server import FakeServer, FakeService, Fault
+from tests.waiting import Clock, wait_until
 
 ACTION = HeartbeatTrialsResponse.Directive
-
-
-@dataclass
-class Clock:
-    """Time that passes when it is told to."""
-
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass
@@ -67,7 +56,7 @@ def test_one_call_carries_every_trial_of_a_study(
 ) -> None:
     for number in (1, 2, 3):
         heartbeats.hold(HeldTrial(number))
-    clock.now += 20
+    clock.now_s += 20
 
     heartbeats.beat()
 
@@ -81,7 +70,7 @@ def test_each_study_has_a_call_of_its_own(
 ) -> None:
     heartbeats.hold(HeldTrial(1, study="a"))
     heartbeats.hold(HeldTrial(1, study="b"))
-    clock.now += 20
+    clock.now_s += 20
 
     heartbeats.beat()
 
@@ -97,7 +86,7 @@ def test_heartbeats_are_sent_at_a_third_of_the_shortest_lease(
     assert heartbeats.beat() == pytest.approx(10)
     assert service.requests("HeartbeatTrials") == []
 
-    clock.now += 10
+    clock.now_s += 10
 
     assert heartbeats.beat() == pytest.approx(10)
     assert len(service.requests("HeartbeatTrials")) == 1
@@ -107,7 +96,7 @@ def test_a_new_trial_does_not_put_off_the_heartbeat_of_an_old_one(
     heartbeats: Heartbeats, clock: Clock
 ) -> None:
     heartbeats.hold(HeldTrial(1))
-    clock.now += 15
+    clock.now_s += 15
     heartbeats.hold(HeldTrial(2))
 
     assert heartbeats.beat() == pytest.approx(5)
@@ -128,7 +117,7 @@ def test_an_order_reaches_its_trial_only(
     for trial in trials:
         heartbeats.hold(trial)
     service.directives[2] = action
-    clock.now += 20
+    clock.now_s += 20
 
     heartbeats.beat()
 
@@ -143,7 +132,7 @@ def test_an_order_that_is_not_known_yet_is_not_guessed_at(
     trial = HeldTrial(1)
     heartbeats.hold(trial)
     service.directives[1] = 99
-    clock.now += 20
+    clock.now_s += 20
 
     heartbeats.beat()
 
@@ -156,7 +145,7 @@ def test_a_failed_heartbeat_is_repeated_soon(
 ) -> None:
     heartbeats.hold(HeldTrial(1))
     service.fail("HeartbeatTrials", Fault(code=grpc.StatusCode.INTERNAL))
-    clock.now += 20
+    clock.now_s += 20
 
     assert heartbeats.beat() == pytest.approx(2)
 
@@ -167,7 +156,7 @@ def test_a_study_that_is_gone_cancels_its_trials(
     trial = HeldTrial(1)
     heartbeats.hold(trial)
     service.fail("HeartbeatTrials", Fault(error=NotFoundError("deleted")))
-    clock.now += 20
+    clock.now_s += 20
 
     assert heartbeats.beat() is None
     assert trial.orders == [Directive.CANCEL]
@@ -181,7 +170,7 @@ def test_a_dropped_trial_is_heard_of_no_more(
     heartbeats.hold(second)
 
     heartbeats.drop(first)
-    clock.now += 20
+    clock.now_s += 20
     heartbeats.beat()
     heartbeats.drop(second)
 
@@ -208,7 +197,7 @@ def test_a_lease_that_never_expires_still_brings_orders(
     trial = HeldTrial(1, lease_s=0)
     heartbeats.hold(trial)
     service.directives[1] = ACTION.ACTION_STOP_EARLY
-    clock.now += 30
+    clock.now_s += 30
 
     heartbeats.beat()
 
@@ -216,13 +205,6 @@ def test_a_lease_that_never_expires_still_brings_orders(
 
 
 # Through the client, with its thread ---------------------------------------------------------
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.01)
 
 
 def names() -> list[str]:
@@ -249,7 +231,7 @@ def test_the_sleeping_thread_is_woken_only_for_what_is_due_before_it_wakes(
     woken: list[None] = []
     try:
         heartbeats.hold(HeldTrial(1, lease_s=3000.0))
-        eventually(lambda: heartbeats._wakes_at > 0.0)
+        wait_until(lambda: heartbeats._wakes_at > 0.0)
         monkeypatch.setattr(heartbeats._changed, "notify", lambda: woken.append(None))
         heartbeats.hold(HeldTrial(2, lease_s=3000.0))
         assert not woken
@@ -269,7 +251,7 @@ def test_an_asked_trial_hears_of_an_order_without_a_call(
     assert not trial.should_stop()
     service.directives[trial.number] = ACTION.ACTION_STOP_EARLY
 
-    eventually(trial.should_stop)
+    wait_until(trial.should_stop)
 
     assert trial.directive is Directive.STOP
     assert trial.directive_reason == "because"

@@ -8,19 +8,10 @@ from bbopt.rpc.v1 import log_pb2, study_pb2
 from bbopt_server.compute.hot import BehindError, HotStudies
 from tests.unit.compute.fake_process import FakeOptimizer
 from tests.unit.compute.recorded import RecordedStudy
+from tests.waiting import Clock
 
 MODELS = 1000
 """Bytes of a study's models, by the meter of these tests."""
-
-
-class Clock:
-    """Moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def hot_studies(
@@ -138,7 +129,7 @@ def test_a_study_at_rest_wakes_up_where_it_was() -> None:
     hot = hot_studies(clock=clock)
     kept = fold(hot, study, 0)
     n_bytes = hot.n_bytes
-    clock.now += 10.0
+    clock.now_s += 10.0
     assert hot.rest(idle_s=10.0, n_most=9) == 1
     assert (hot.n_at_rest, hot.n_bytes) == (1, n_bytes - MODELS)
     assert fold(hot, study, study.revision) is kept
@@ -150,9 +141,9 @@ def test_only_studies_that_nobody_used_for_a_while_rest_and_a_few_at_a_time() ->
     hot = hot_studies(clock=clock)
     studies = [study_with(uid, 1) for uid in "abc"]
     a, b, c = (fold(hot, study, 0) for study in studies)
-    clock.now += 5.0
+    clock.now_s += 5.0
     fold(hot, studies[0], studies[0].revision)
-    clock.now += 5.0
+    clock.now_s += 5.0
     assert hot.rest(idle_s=10.0, n_most=1) == 1
     assert rests(a, b, c) == [0, 1, 0]
     assert hot.rest(idle_s=10.0, n_most=1) == 1

@@ -3,14 +3,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bbopt.errors import ExhaustedError, PreconditionError, UnavailableError, UnsupportedError
-from bbopt.rpc.v1 import insight_service_pb2, study_pb2
 from bbopt.space import ParamValue
 from bbopt_server.compute import (
     ComputeFailedError,
@@ -19,69 +18,9 @@ from bbopt_server.compute import (
     Limits,
     Suggestions,
 )
+from tests.unit.compute.pools import FAKE, order, play, points, until
 from tests.unit.compute.recorded import RecordedStudy, run_round
-
-FAKE = str(Path(__file__).with_name("fake_process.py"))
-Scenario = Callable[[ComputePool], Awaitable[None]]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-def play(
-    orders: Path,
-    scenario: Scenario,
-    *,
-    n_processes: int = 1,
-    limits: Limits | None = None,
-    large_from: int | None = None,
-    clock: Callable[[], float] = time.monotonic,
-) -> None:
-    """Run a scenario against a pool of pretended processes, and stop the pool."""
-
-    async def run() -> None:
-        pool = ComputePool(
-            n_processes=n_processes,
-            command=[sys.executable, FAKE, str(orders)],
-            limits=limits,
-            large_from=large_from,
-            clock=clock,
-        )
-        await pool.start()
-        try:
-            async with asyncio.timeout(30):
-                await scenario(pool)
-        finally:
-            await pool.stop()
-
-    asyncio.run(run())
-
-
-def order(orders: Path, what: str, *, seed: int = 1, times: int = 1) -> None:
-    for i in range(times):
-        (orders / f"{what}-{seed}-{i}").touch()
-
-
-async def until(is_true: Callable[[], bool]) -> None:
-    while not is_true():
-        await asyncio.sleep(0.005)
-
-
-def points(*xs: float) -> list[insight_service_pb2.Point]:
-    return [
-        insight_service_pb2.Point(
-            parameters={
-                "x": study_pb2.ParamValue(double_value=x),
-                "y": study_pb2.ParamValue(double_value=0.0),
-            }
-        )
-        for x in xs
-    ]
+from tests.waiting import Clock, is_running
 
 
 def undisturbed(orders: Path, n_rounds: int) -> list[list[Mapping[str, ParamValue]]]:
@@ -643,15 +582,6 @@ def test_no_process_outlives_a_parent_that_was_killed(tmp_path: Path, what: str)
             await until(lambda: not is_running(child))
 
     asyncio.run(run())
-
-
-def is_running(pid: int) -> bool:
-    """Say whether a process runs; one that waits to be reaped by init does not."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def test_the_front_never_imports_torch(tmp_path: Path) -> None:

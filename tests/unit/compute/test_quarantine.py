@@ -1,12 +1,5 @@
 from bbopt_server.compute.quarantine import Quarantine
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.waiting import Clock
 
 
 def test_a_study_is_set_aside_at_its_third_crash() -> None:

@@ -8,8 +8,8 @@ import pytest
 from bbopt.errors import ExhaustedError
 from bbopt.specs import GPSpec, StrategySpec
 from bbopt_server.compute import ComputePool, Limits, Suggestions
+from tests.unit.compute.pools import Scenario, order, play, points, until
 from tests.unit.compute.recorded import RecordedStudy, run_round
-from tests.unit.compute.test_pool import Scenario, order, play, points, until
 
 
 def large_study(strategy: StrategySpec | None = None, *, seed: int = 1) -> RecordedStudy:

@@ -10,8 +10,7 @@ import pytest
 from bbopt.errors import InvalidError
 from bbopt_server.compute import ComputePool
 from bbopt_server.settings import parse
-
-FAKE = str(Path(__file__).with_name("fake_process.py"))
+from tests.unit.compute.pools import FAKE
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity"), reason="this system binds no process to a core"

@@ -2,13 +2,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from bbopt_client.demo.processes import ProcessGroup
+from tests.waiting import is_running, wait_until
 
 STUBBORN = """
 import signal, subprocess, sys, time
@@ -19,13 +19,9 @@ time.sleep(600)
 """
 
 
-def wait_for(path: Path) -> int:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        if path.exists() and path.read_text():
-            return int(path.read_text())
-        time.sleep(0.02)
-    pytest.fail(f"{path} was never written")
+def written_pid(path: Path) -> int:
+    wait_until(lambda: path.exists() and path.read_text() != "")
+    return int(path.read_text())
 
 
 def test_leaving_the_block_ends_children_and_grandchildren(tmp_path: Path) -> None:
@@ -33,9 +29,9 @@ def test_leaving_the_block_ends_children_and_grandchildren(tmp_path: Path) -> No
         child = group.start(
             [sys.executable, "-c", STUBBORN, str(tmp_path / "pid")], log=tmp_path / "log"
         )
-        grandchild = wait_for(tmp_path / "pid")
+        grandchild = written_pid(tmp_path / "pid")
     assert child.returncode == -signal.SIGKILL
-    assert not is_running(grandchild)
+    wait_until(lambda: not is_running(grandchild))
 
 
 def test_a_polite_child_is_not_killed(tmp_path: Path) -> None:
@@ -77,12 +73,12 @@ with ProcessGroup(grace_s=0.5) as group:
 
 def test_nothing_outlives_a_process_that_is_killed(tmp_path: Path) -> None:
     owner = subprocess.Popen([sys.executable, "-c", ABANDONED, str(tmp_path), STUBBORN])  # noqa: S603
-    grandchild = wait_for(tmp_path / "pid")
+    grandchild = written_pid(tmp_path / "pid")
     child = psutil.Process(grandchild).ppid()
     owner.kill()
     owner.wait()
-    assert not is_running(child)
-    assert not is_running(grandchild)
+    wait_until(lambda: not is_running(child))
+    wait_until(lambda: not is_running(grandchild))
 
 
 def test_a_child_has_a_session_of_its_own(tmp_path: Path) -> None:
@@ -91,12 +87,3 @@ def test_a_child_has_a_session_of_its_own(tmp_path: Path) -> None:
             [sys.executable, "-c", "import time; time.sleep(600)"], log=tmp_path / "log"
         )
         assert os.getsid(child.pid) == child.pid
-
-
-def is_running(pid: int) -> bool:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-            return False
-        time.sleep(0.02)
-    return True

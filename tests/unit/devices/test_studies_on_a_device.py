@@ -31,7 +31,7 @@ from bbopt.problem import Goal
 from bbopt.replay import replay
 from bbopt.space import Scale
 from bbopt.specs import AutoSpec, GPSpec, Quality, StrategySpec
-from bbopt.strategies import gp_devices, gp_surrogates, gp_timing
+from bbopt.strategies import gp_devices, gp_rows, gp_timing
 from bbopt.trial import Asked, Event, Infeasible, NewTrial
 from tests.unit.devices.pretend import (
     DEVICE,
@@ -175,7 +175,7 @@ def test_a_device_suggests_and_predicts_what_the_cpu_does(name: str) -> None:
 def test_a_large_study_is_the_same_too(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = {"MAX_EXACT": 12, "N_NEAR": 8, "N_ANYWHERE": 4, "RENEW_EVERY": 4, "MAX_JOINED": 4}
     for name, limit in limits.items():
-        monkeypatch.setattr(gp_surrogates, name, limit)
+        monkeypatch.setattr(gp_rows, name, limit)
     events = recorded(BOX, FAST, 18)
     expected = folded(BOX, FAST, events).suggest(2)
     with PretendDevice() as mode:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bbopt.problem import Metric
-from bbopt.rpc import log, problem, space, study, times, trial
+from bbopt.rpc import constraints, log, points, problem, space, study, times, trial
 from bbopt.rpc.names import StudyName
 from bbopt.rpc.v1 import log_pb2, study_pb2, trial_pb2
 from bbopt.space import Condition, Parameter, ParamValue, Space
@@ -39,14 +39,14 @@ def sent(message: M) -> M:
 
 @given(domain.param_values)
 def test_a_value_keeps_its_type(value: ParamValue) -> None:
-    back = space.param_value_from_message(sent(space.param_value_to_message(value)))
+    back = points.param_value_from_message(sent(points.param_value_to_message(value)))
     assert (type(back), back) == (type(value), value)
 
 
 @given(domain.points)
 def test_a_point_comes_back(point: dict[str, ParamValue]) -> None:
-    message = log_pb2.NewTrial(parameters=space.parameters_to_message(point))
-    back = space.parameters_from_message(sent(message).parameters)
+    message = log_pb2.NewTrial(parameters=points.parameters_to_message(point))
+    back = points.parameters_from_message(sent(message).parameters)
     assert back == point
     assert {name: type(value) for name, value in back.items()} == {
         name: type(value) for name, value in point.items()
@@ -61,16 +61,14 @@ def test_a_parameter_comes_back(parameter: Parameter) -> None:
 
 @given(domain.conditions)
 def test_a_condition_comes_back(condition: Condition) -> None:
-    message = sent(space.condition_to_message(condition))
-    assert space.condition_from_message(message) == condition
+    message = sent(constraints.condition_to_message(condition))
+    assert constraints.condition_from_message(message) == condition
 
 
 @given(spaces.spaces())
 def test_a_space_comes_back(given_space: Space) -> None:
-    parameters, constraints = space.space_to_message(given_space)
-    back = space.space_from_message(
-        [sent(p) for p in parameters], [sent(c) for c in constraints]
-    )
+    parameters, bounds = space.space_to_message(given_space)
+    back = space.space_from_message([sent(p) for p in parameters], [sent(c) for c in bounds])
     assert back == given_space
 
 

@@ -1,10 +1,10 @@
-import numpy as np
 import pytest
 
-from bbopt.errors import InvalidError, SpecError
-from bbopt.rpc import space
+from bbopt.errors import SpecError
+from bbopt.rpc.constraints import constraint_from_message
+from bbopt.rpc.space import parameter_from_message, space_from_message
 from bbopt.rpc.v1 import study_pb2
-from bbopt.space import Bool, Categorical, Fixed, Float, Int, Ordinal, Space
+from bbopt.space import Float, Int
 
 ParameterSpec = study_pb2.ParameterSpec
 ParamValue = study_pb2.ParamValue
@@ -15,7 +15,7 @@ AN_INT = study_pb2.IntegerDomain(min=0, max=9)
 
 def faults_of(message: ParameterSpec) -> dict[str, str]:
     with pytest.raises(SpecError) as caught:
-        space.parameter_from_message(message)
+        parameter_from_message(message)
     return {each.field: each.message for each in caught.value.violations}
 
 
@@ -36,7 +36,7 @@ def test_an_int_is_a_default_for_a_float() -> None:
     message = ParameterSpec(
         id="x", double_domain=A_FLOAT, default_value=ParamValue(int_value=1)
     )
-    read = space.parameter_from_message(message)
+    read = parameter_from_message(message)
     assert isinstance(read, Float)
     assert isinstance(read.default, float)
     assert read.default == 1.0
@@ -94,8 +94,8 @@ def test_a_fixed_parameter_has_a_value_and_neither_condition_nor_default() -> No
 
 
 def test_zero_steps_mean_the_defaults() -> None:
-    read_float = space.parameter_from_message(ParameterSpec(id="x", double_domain=A_FLOAT))
-    read_int = space.parameter_from_message(ParameterSpec(id="n", integer_domain=AN_INT))
+    read_float = parameter_from_message(ParameterSpec(id="x", double_domain=A_FLOAT))
+    read_int = parameter_from_message(ParameterSpec(id="n", integer_domain=AN_INT))
     assert (read_float, read_int) == (Float("x", 0.0, 1.0), Int("n", 0, 9))
 
 
@@ -121,95 +121,21 @@ def test_an_empty_constraint_is_refused(
     message: study_pb2.ParameterConstraint, field: str
 ) -> None:
     with pytest.raises(SpecError) as caught:
-        space.constraint_from_message(message)
+        constraint_from_message(message)
     assert [each.field for each in caught.value.violations] == [field]
 
 
 def test_the_position_of_a_faulty_parameter_is_in_its_path() -> None:
     good = ParameterSpec(id="x", double_domain=A_FLOAT)
     with pytest.raises(SpecError) as caught:
-        space.space_from_message([good, ParameterSpec(id="y")], [])
+        space_from_message([good, ParameterSpec(id="y")], [])
     assert [each.field for each in caught.value.violations] == ["parameters[1].domain"]
 
 
 def test_what_the_domain_refuses_is_reported_under_the_fields_of_the_message() -> None:
     wrong = ParameterSpec(id="x", double_domain=study_pb2.DoubleDomain(min=2.0, max=1.0))
     with pytest.raises(SpecError) as caught:
-        space.space_from_message([wrong], [])
+        space_from_message([wrong], [])
     assert [each.field for each in caught.value.violations] == [
         "parameters[0].double_domain.min"
     ]
-
-
-# Values and points -------------------------------------------------------------------------
-
-A_SPACE = Space(
-    (
-        Float("x", 0.0, 10.0),
-        Int("n", 0, 9),
-        Ordinal("o", (1.0, 2.0)),
-        Categorical("c", ("a", "b")),
-        Bool("b"),
-        Fixed("k", 5),
-    )
-)
-
-
-def point(**changes: ParamValue | None) -> dict[str, ParamValue]:
-    values: dict[str, ParamValue | None] = {
-        "x": ParamValue(double_value=0.5),
-        "n": ParamValue(int_value=3),
-        "o": ParamValue(double_value=2.0),
-        "c": ParamValue(string_value="a"),
-        "b": ParamValue(bool_value=False),
-    }
-    values |= changes
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def test_whole_numbers_become_floats_where_a_parameter_is_real() -> None:
-    read = space.point_from_message(
-        point(x=ParamValue(int_value=3), o=ParamValue(int_value=1)), A_SPACE
-    )
-    assert read == {"x": 3.0, "n": 3, "o": 1.0, "c": "a", "b": False, "k": 5}
-    assert [type(read["x"]), type(read["o"]), type(read["n"])] == [float, float, int]
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("n", ParamValue(double_value=3.0)),
-        ("n", ParamValue(bool_value=True)),
-        ("x", ParamValue(bool_value=True)),
-        ("x", ParamValue(string_value="0.5")),
-        ("x", ParamValue(double_value=float("nan"))),
-        ("x", ParamValue()),
-        ("b", ParamValue(int_value=1)),
-        ("c", ParamValue(string_value="z")),
-        ("unknown", ParamValue(int_value=1)),
-        ("n", None),
-    ],
-)
-def test_a_point_that_does_not_fit_is_refused_by_name(
-    name: str, value: ParamValue | None
-) -> None:
-    with pytest.raises(InvalidError) as caught:
-        space.point_from_message(point(**{name: value}), A_SPACE)
-    assert [each.field for each in caught.value.violations] == [f"parameters[{name}]"]
-
-
-def test_numpy_scalars_are_sent_as_what_they_stand_for() -> None:
-    given = {"n": np.int64(3), "x": np.float32(0.5), "b": np.bool_(True)}
-    messages = space.parameters_to_message(given)  # type: ignore[arg-type]
-    assert messages == {
-        "n": ParamValue(int_value=3),
-        "x": ParamValue(double_value=0.5),
-        "b": ParamValue(bool_value=True),
-    }
-
-
-@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, None, [1], b"x", "\ud800"])
-def test_what_the_wire_cannot_carry_is_refused_before_it_is_sent(value: object) -> None:
-    with pytest.raises(InvalidError) as caught:
-        space.parameters_to_message({"p": value})  # type: ignore[dict-item]
-    assert [each.field for each in caught.value.violations] == ["[p]"]

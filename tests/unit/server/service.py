@@ -29,6 +29,7 @@ from bbopt_server.storage import MemoryStore, Store
 from bbopt_server.studies import Studies
 from bbopt_server.studies.outside import Outside
 from bbopt_server.studies.records import spec_from_bytes
+from tests.waiting import Clock
 
 P = ParamSpec("P")
 
@@ -56,14 +57,6 @@ def asynchronous(
 
 def new_id() -> str:
     return f"request-{next(_ids)}"
-
-
-@dataclass
-class Clock:
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass
@@ -219,12 +212,48 @@ class Service:
         study: study_pb2.Study = await self.call("GetStudy", pb.GetStudyRequest(name=STUDY))
         return study
 
+    async def create_trial(
+        self, x: float, outcome: trial_pb2.Outcome | None = None, **more: Any
+    ) -> trial_pb2.Trial:
+        """Enqueue a point, or record it with its outcome."""
+        fields = {"parent": STUDY, "request_id": new_id(), **more}
+        request = pb.CreateTrialRequest(parameters=point(x=x, y=0.5), outcome=outcome, **fields)
+        trial: trial_pb2.Trial = await self.call("CreateTrial", request)
+        return trial
+
+    async def report(
+        self, trial: trial_pb2.Trial, losses: Mapping[int, float] | None = None, **more: Any
+    ) -> pb.ReportMeasurementsResponse:
+        """Report losses by step; one at the first step if none are given."""
+        fields = {"lease_token": trial.lease.token, "request_id": new_id(), **more}
+        request = pb.ReportMeasurementsRequest(trial=trial.name, **fields)
+        for step, loss in (losses or {1: 1.0}).items():
+            request.measurements.add(step=step).metrics["loss"].value = loss
+        answer: pb.ReportMeasurementsResponse = await self.call("ReportMeasurements", request)
+        return answer
+
+    async def amend(self, number: int, outcome: trial_pb2.Outcome) -> trial_pb2.Trial:
+        name = f"{STUDY}/trials/{number}"
+        request = pb.AmendTrialRequest(
+            name=name, outcome=outcome, reason="typo", request_id=new_id()
+        )
+        trial: trial_pb2.Trial = await self.call("AmendTrial", request)
+        return trial
+
+    async def stop_trial(self, number: int) -> trial_pb2.Trial:
+        name = f"{STUDY}/trials/{number}"
+        request = pb.StopTrialRequest(name=name, reason="enough", request_id=new_id())
+        trial: trial_pb2.Trial = await self.call("StopTrial", request)
+        return trial
+
+    async def release(self, *trials: trial_pb2.Trial) -> list[pb.TellResult]:
+        request = pb.ReleaseTrialsRequest(
+            parent=STUDY, held=held(trials), reason="preempted", request_id=new_id()
+        )
+        return list((await self.call("ReleaseTrials", request)).results)
+
     async def heartbeat(self, *trials: trial_pb2.Trial) -> list[Any]:
-        held = [
-            pb.HeartbeatTrialsRequest.Held(trial=each.name, lease_token=each.lease.token)
-            for each in trials
-        ]
-        request = pb.HeartbeatTrialsRequest(parent=STUDY, held=held)
+        request = pb.HeartbeatTrialsRequest(parent=STUDY, held=held(trials))
         return list((await self.call("HeartbeatTrials", request)).directives)
 
     async def events(self) -> list[str]:
@@ -242,8 +271,15 @@ class Service:
 
     async def pass_time(self, seconds: float) -> None:
         """Turn the clock, and look for leases that ran out."""
-        self.clock.now += seconds
+        self.clock.now_s += seconds
         await self.studies.sweeper.end_expired()
+
+
+def held(trials: Sequence[trial_pb2.Trial]) -> list[pb.HeartbeatTrialsRequest.Held]:
+    return [
+        pb.HeartbeatTrialsRequest.Held(trial=each.name, lease_token=each.lease.token)
+        for each in trials
+    ]
 
 
 def double(name: str, low: float = 0.0, high: float = 1.0) -> study_pb2.ParameterSpec:

@@ -22,45 +22,6 @@ Trial = trial_pb2.Trial
 Directive = pb.HeartbeatTrialsResponse.Directive
 
 
-async def release(service: Service, *trials: Trial) -> list[pb.TellResult]:
-    held = [
-        pb.HeartbeatTrialsRequest.Held(trial=each.name, lease_token=each.lease.token)
-        for each in trials
-    ]
-    request = pb.ReleaseTrialsRequest(
-        parent=STUDY, held=held, reason="preempted", request_id=new_id()
-    )
-    return list((await service.call("ReleaseTrials", request)).results)
-
-
-async def report(
-    service: Service, trial: Trial, *steps: int, loss: float = 1.0
-) -> pb.ReportMeasurementsResponse:
-    measurements = []
-    for step in steps:
-        measurement = measured(loss=loss + step)
-        measurement.step = step
-        measurements.append(measurement)
-    request = pb.ReportMeasurementsRequest(
-        trial=trial.name,
-        lease_token=trial.lease.token,
-        measurements=measurements,
-        request_id=new_id(),
-    )
-    answer = await service.call("ReportMeasurements", request)
-    assert isinstance(answer, pb.ReportMeasurementsResponse)
-    return answer
-
-
-async def stop(service: Service, number: int) -> Trial:
-    request = pb.StopTrialRequest(
-        name=f"{STUDY}/trials/{number}", reason="enough", request_id=new_id()
-    )
-    answer = await service.call("StopTrial", request)
-    assert isinstance(answer, Trial)
-    return answer
-
-
 @asynchronous
 async def test_a_lease_says_when_it_ends_and_only_its_holder_sees_the_token() -> None:
     service = Service()
@@ -97,7 +58,7 @@ async def test_heartbeats_keep_a_lease() -> None:
         await service.pass_time(20.0)
         orders = await service.heartbeat(trial)
         assert orders[0].action == Directive.ACTION_CONTINUE
-    assert orders[0].lease_expire_time.seconds == service.clock.now + 30
+    assert orders[0].lease_expire_time.seconds == service.clock.now_s + 30
     assert (await service.trial(1)).attempt == 1
 
 
@@ -130,7 +91,7 @@ async def test_orders_come_in_the_order_of_the_request() -> None:
     service = Service()
     await service.create()
     trials = list((await service.ask(4)).trials)
-    await stop(service, 2)
+    await service.stop_trial(2)
     await service.tell(trials[2], completed())
     trials[3].lease.token += "-forged"
     unknown = Trial(name=f"{STUDY}/trials/99", lease=trials[0].lease)
@@ -151,7 +112,7 @@ async def test_a_released_trial_goes_to_another_worker_without_using_up_an_attem
     await service.create(quadratic(max_attempts=1))
     first = (await service.ask()).trials[0]
     for _ in range(3):
-        result = (await release(service, first))[0]
+        result = (await service.release(first))[0]
         assert result.state == Trial.STATE_QUEUED
         again = (await service.ask(worker_id="other")).trials[0]
         assert (again.number, again.attempt) == (1, 1)
@@ -164,10 +125,10 @@ async def test_a_trial_that_is_no_longer_held_cannot_be_released() -> None:
     service = Service()
     await service.create()
     trial = (await service.ask()).trials[0]
-    await release(service, trial)
-    assert (await release(service, trial))[0].status.reason == "LEASE_LOST"
+    await service.release(trial)
+    assert (await service.release(trial))[0].status.reason == "LEASE_LOST"
     await service.tell(1, completed())
-    assert (await release(service, trial))[0].status.reason == "TRIAL_ALREADY_FINISHED"
+    assert (await service.release(trial))[0].status.reason == "TRIAL_ALREADY_FINISHED"
 
 
 @asynchronous
@@ -176,10 +137,10 @@ async def test_reports_are_kept_by_step_and_give_the_lease_a_new_term() -> None:
     await service.create(quadratic(lease_s=30.0))
     trial = (await service.ask()).trials[0]
     await service.pass_time(20.0)
-    answer = await report(service, trial, 1, 2)
+    answer = await service.report(trial, {1: 2.0, 2: 3.0})
     assert not answer.should_stop
     assert answer.lease_expire_time.seconds == 1050
-    await report(service, trial, 2, loss=5.0)
+    await service.report(trial, {2: 7.0})
     await service.pass_time(20.0)
     stored = await service.trial(1)
     assert stored.state == Trial.STATE_ACTIVE
@@ -193,11 +154,11 @@ async def test_a_trial_has_at_most_ten_thousand_steps() -> None:
     await service.create(quadratic())
     trial = (await service.ask()).trials[0]
     for start in range(0, 10_000, 1000):
-        await report(service, trial, *range(start, start + 1000))
-    await report(service, trial, 7, loss=5.0)  # Again: no step more.
+        await service.report(trial, {step: step + 1.0 for step in range(start, start + 1000)})
+    await service.report(trial, {7: 5.0})  # Again: no step more.
     before = (await service.study()).revision
     with refused(ExhaustedError):
-        await report(service, trial, 3, 10_000, loss=9.0)
+        await service.report(trial, {3: 9.0, 10_000: 9.0})
     stored = await service.trial(1)
     assert len(stored.measurements) == 10_000
     assert stored.measurements[3].metrics["loss"].value == 4.0
@@ -209,8 +170,8 @@ async def test_a_report_learns_that_the_trial_is_to_stop() -> None:
     service = Service()
     await service.create()
     trial = (await service.ask()).trials[0]
-    assert (await stop(service, 1)).state == Trial.STATE_STOPPING
-    answer = await report(service, trial, 1)
+    assert (await service.stop_trial(1)).state == Trial.STATE_STOPPING
+    answer = await service.report(trial)
     assert (answer.should_stop, answer.reason) == (True, "enough")
     outcome = trial_pb2.Outcome(stopped=measured(loss=3.0))
     assert (await service.tell(trial, outcome)).state == Trial.STATE_STOPPED
@@ -223,7 +184,7 @@ async def test_a_report_under_a_lost_lease_is_refused() -> None:
     trial = (await service.ask()).trials[0]
     await service.pass_time(11.0)
     with refused(LeaseLostError):
-        await report(service, trial, 1)
+        await service.report(trial)
 
 
 @asynchronous
@@ -264,8 +225,8 @@ async def test_stopping_a_waiting_trial_abandons_it() -> None:
     service = Service()
     await service.create()
     trial = (await service.ask()).trials[0]
-    await release(service, trial)
-    assert (await stop(service, 1)).state == Trial.STATE_ABANDONED
+    await service.release(trial)
+    assert (await service.stop_trial(1)).state == Trial.STATE_ABANDONED
     assert (await service.ask()).trials[0].number == 2
 
 
@@ -276,7 +237,7 @@ async def test_a_restart_gives_every_live_lease_one_full_new_term() -> None:
     trial = (await before.ask()).trials[0]
     await before.pass_time(25.0)
     after = Service(before.store, FakeCompute())
-    after.clock.now = 9e6
+    after.clock.now_s = 9e6
     await after.start()
     await after.pass_time(29.0)
     assert (await after.heartbeat(trial))[0].action == Directive.ACTION_CONTINUE

@@ -8,14 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from bbopt_server.loop import PatientSelector, new_loop
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.waiting import Clock
 
 
 @pytest.fixture

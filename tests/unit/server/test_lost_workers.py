@@ -23,7 +23,6 @@ from tests.unit.server.service import (
     refused,
     seconds,
 )
-from tests.unit.server.test_leasing import release, report, stop
 
 T = TypeVar("T")
 Trial = trial_pb2.Trial
@@ -54,7 +53,7 @@ class WatchedStore(MemoryStore):
 async def restarted(before: Service, *, away_s: float) -> Service:
     """Start another server on the same store after a while, its clocks begun anew."""
     after = Service(before.store, FakeCompute())
-    after.clock.now = before.clock.now + away_s
+    after.clock.now_s = before.clock.now_s + away_s
     await after.start()
     return after
 
@@ -134,8 +133,8 @@ async def test_who_lost_a_trial_can_neither_report_on_it_nor_keep_it() -> None:
     await service.create(quadratic(lease_s=30.0))
     old, new = await lost(service)
     with refused(LeaseLostError):
-        await report(service, old, 1)
-    assert (await release(service, old))[0].status.reason == "LEASE_LOST"
+        await service.report(old)
+    assert (await service.release(old))[0].status.reason == "LEASE_LOST"
     await service.pass_time(20.0)
     assert await action(service, old) == Action.ACTION_LEASE_LOST
     assert (await service.trial(1)).state == Trial.STATE_ACTIVE
@@ -240,7 +239,7 @@ async def test_after_minutes_without_a_server_nobody_has_lost_a_trial() -> None:
     before = Service()
     await before.create(quadratic(lease_s=30.0))
     trials = (await before.ask(4)).trials
-    await stop(before, 4)
+    await before.stop_trial(4)
     await before.pass_time(29.0)
     after = await restarted(before, away_s=600.0)
     # What was finished meanwhile is told as if nothing had happened.
@@ -286,15 +285,15 @@ async def test_a_server_that_stood_still_expires_nobody(
             await asyncio.sleep(0)
 
     await let_sweep()
-    service.clock.now += 600.0
+    service.clock.now_s += 600.0
     await let_sweep()
     assert (await service.trial(1)).state == Trial.STATE_ACTIVE
     for _ in range(7):
-        service.clock.now += 4.0
+        service.clock.now_s += 4.0
         await let_sweep()
     assert await action(service, trial) == Action.ACTION_CONTINUE
     for _ in range(8):
-        service.clock.now += 4.0
+        service.clock.now_s += 4.0
         await let_sweep()
     assert (await service.trial(1)).state == Trial.STATE_QUEUED
     await service.studies.stop()
@@ -352,7 +351,7 @@ async def test_a_failed_write_does_not_take_the_lease_of_the_next_holder() -> No
     store.transact = fail_slowly  # type: ignore[method-assign,assignment]
     passing = asyncio.create_task(service.pass_time(31.0))
     await has_begun.wait()
-    await release(service, old)
+    await service.release(old)
     new = (await service.ask(worker_id="second")).trials[0]
     may_fail.set()
     await passing
@@ -368,9 +367,9 @@ async def test_a_trial_that_was_ordered_to_stop_never_runs_again() -> None:
     await service.create(quadratic(lease_s=30.0))
     silent, failing, leaving = (await service.ask(3)).trials
     for number in (1, 2, 3):
-        await stop(service, number)
+        await service.stop_trial(number)
     assert (await service.tell(failing, failed())).state == Trial.STATE_FAILED
-    await release(service, leaving)
+    await service.release(leaving)
     await service.pass_time(31.0)
     states = [(await service.trial(number)).state for number in (1, 2, 3)]
     assert states == [Trial.STATE_FAILED, Trial.STATE_FAILED, Trial.STATE_ABANDONED]

@@ -23,7 +23,6 @@ from tests.unit.server.service import (
     asynchronous,
     completed,
     new_id,
-    point,
     quadratic,
 )
 
@@ -73,17 +72,7 @@ async def working(*, max_trials: int | None = None) -> tuple[Service, trial_pb2.
 
 
 async def amend(service: Service, _: trial_pb2.Trial) -> None:
-    request = pb.AmendTrialRequest(
-        name=f"{STUDY}/trials/1", outcome=completed(7.0), request_id=new_id()
-    )
-    await service.call("AmendTrial", request)
-
-
-async def enqueue(service: Service, _: trial_pb2.Trial) -> None:
-    request = pb.CreateTrialRequest(
-        parent=STUDY, parameters=point(x=0.1, y=0.5), request_id=new_id()
-    )
-    await service.call("CreateTrial", request)
+    await service.amend(1, completed(7.0))
 
 
 async def tell(service: Service, trial: trial_pb2.Trial) -> None:
@@ -94,17 +83,6 @@ async def tell_again(service: Service, trial: trial_pb2.Trial) -> None:
     """The computation that follows is held back for ever."""
     service.compute.gate = asyncio.Event()
     await tell(service, trial)
-
-
-async def report(service: Service, trial: trial_pb2.Trial) -> None:
-    measurement = trial_pb2.Measurement(step=1, metrics={"loss": trial_pb2.Value(value=1.0)})
-    request = pb.ReportMeasurementsRequest(
-        trial=trial.name,
-        lease_token=trial.lease.token,
-        measurements=[measurement],
-        request_id=new_id(),
-    )
-    await service.call("ReportMeasurements", request)
 
 
 @asynchronous
@@ -187,7 +165,7 @@ async def test_an_ask_of_another_size_is_computed_afresh() -> None:
     assert service.studies.ready.counters.n_dropped == 1
 
 
-@pytest.mark.parametrize("change", [amend, tell_again, report])
+@pytest.mark.parametrize("change", [amend, tell_again, Service.report])
 def test_what_has_not_seen_an_event_is_not_handed_out(change: Change) -> None:
     async def scenario() -> None:
         service, other = await working()
@@ -207,8 +185,8 @@ def test_what_has_not_seen_an_event_is_not_handed_out(change: Change) -> None:
 
 @asynchronous
 async def test_an_enqueued_point_goes_first_and_empties_the_queue() -> None:
-    service, other = await working()
-    await enqueue(service, other)
+    service, _ = await working()
+    await service.create_trial(0.1)
     n_jobs = len(service.compute.jobs)
     queued = (await service.ask()).trials[0]
     assert queued.provenance.generator == "enqueued"
@@ -282,7 +260,7 @@ async def test_a_study_that_only_tells_gets_a_few_computations_and_no_more() -> 
 @asynchronous
 async def test_a_study_that_has_not_asked_for_long_is_left_alone() -> None:
     service, other = await working()
-    service.clock.now += ready.RECENT_S + 1.0
+    service.clock.now_s += ready.RECENT_S + 1.0
     await tell(service, other)
     await settle()
     assert service.compute.n_ahead == 1
@@ -292,10 +270,7 @@ async def test_a_study_that_has_not_asked_for_long_is_left_alone() -> None:
 async def test_a_study_that_has_never_asked_is_left_alone() -> None:
     service = queueing()
     await service.create()
-    request = pb.CreateTrialRequest(
-        parent=STUDY, parameters=point(x=0.1, y=0.5), outcome=completed(), request_id=new_id()
-    )
-    await service.call("CreateTrial", request)
+    await service.create_trial(0.1, completed())
     await settle()
     assert service.compute.jobs == []
 

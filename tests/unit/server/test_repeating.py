@@ -14,7 +14,7 @@ from bbopt.rpc.v1 import trial_pb2
 from bbopt_server.storage import MemoryStore, SqliteStore
 from bbopt_server.storage.store import Transaction
 from bbopt_server.studies.ledger import Effects
-from tests.unit.server.service import STUDY, Service, completed, measured, quadratic, refused
+from tests.unit.server.service import Service, completed, quadratic, refused
 
 Scenario: TypeAlias = Callable[[Service], Coroutine[Any, Any, None]]
 Run: TypeAlias = Callable[[Scenario], None]
@@ -55,29 +55,6 @@ def run(request: pytest.FixtureRequest, tmp_path: Path, disk: Disk) -> Run:
     return lambda scenario: asyncio.run(go(scenario))
 
 
-async def report(service: Service, trial: trial_pb2.Trial) -> pb.ReportMeasurementsResponse:
-    measurement = measured(loss=1.0)
-    measurement.step = 1
-    answer: pb.ReportMeasurementsResponse = await service.call(
-        "ReportMeasurements",
-        pb.ReportMeasurementsRequest(
-            trial=trial.name,
-            lease_token=trial.lease.token,
-            measurements=[measurement],
-            request_id=SAME,
-        ),
-    )
-    return answer
-
-
-async def create_trial(service: Service, x: float) -> trial_pb2.Trial:
-    request = pb.CreateTrialRequest(parent=STUDY, request_id=SAME)
-    for name in "xy":
-        request.parameters[name].double_value = x
-    trial: trial_pb2.Trial = await service.call("CreateTrial", request)
-    return trial
-
-
 def test_a_call_that_comes_twice_at_once_happens_once(run: Run) -> None:
     async def scenario(service: Service) -> None:
         one, two = (await service.ask(2)).trials
@@ -97,9 +74,10 @@ def test_a_call_that_comes_twice_at_once_happens_once(run: Run) -> None:
 def test_what_a_repetition_would_have_changed_stays_as_it_was(run: Run) -> None:
     async def scenario(service: Service) -> None:
         first, again = await asyncio.gather(
-            create_trial(service, 0.25), create_trial(service, 0.25)
+            service.create_trial(0.25, request_id=SAME),
+            service.create_trial(0.25, request_id=SAME),
         )
-        assert first == again == await create_trial(service, 0.25)
+        assert first == again == await service.create_trial(0.25, request_id=SAME)
         study = await service.study()
         assert (study.stats.queued, study.revision) == (1, len(await service.events()))
         assert [each.number for each in (await service.ask(2)).trials] == [1, 2]
@@ -110,12 +88,14 @@ def test_what_a_repetition_would_have_changed_stays_as_it_was(run: Run) -> None:
 def test_an_id_that_comes_twice_at_once_with_two_requests_is_refused_once(run: Run) -> None:
     async def scenario(service: Service) -> None:
         answers = await asyncio.gather(
-            create_trial(service, 0.25), create_trial(service, 0.5), return_exceptions=True
+            service.create_trial(0.25, request_id=SAME),
+            service.create_trial(0.5, request_id=SAME),
+            return_exceptions=True,
         )
         assert isinstance(answers[0], trial_pb2.Trial)
         assert isinstance(answers[1], RequestIdReusedError)
         with refused(RequestIdReusedError):
-            await create_trial(service, 0.5)
+            await service.create_trial(0.5, request_id=SAME)
         assert (await service.study()).stats.queued == 1
 
     run(scenario)
@@ -124,12 +104,12 @@ def test_an_id_that_comes_twice_at_once_with_two_requests_is_refused_once(run: R
 def test_a_repetition_that_would_be_refused_by_now_gets_its_answer(run: Run) -> None:
     async def scenario(service: Service) -> None:
         trial = (await service.ask()).trials[0]
-        answer = await report(service, trial)
+        answer = await service.report(trial, request_id=SAME)
         await service.tell(trial, completed())
-        assert await report(service, trial) == answer
+        assert await service.report(trial, request_id=SAME) == answer
         trial.lease.ClearField("token")
         with refused(RequestIdReusedError):
-            await report(service, trial)
+            await service.report(trial, request_id=SAME)
 
     run(scenario)
 
@@ -139,9 +119,9 @@ def test_what_was_refused_may_be_done_later_under_the_same_id(run: Run) -> None:
         trial = (await service.ask()).trials[0]
         token, trial.lease.token = trial.lease.token, "another"
         with refused(LeaseLostError):
-            await report(service, trial)
+            await service.report(trial, request_id=SAME)
         trial.lease.token = token
-        assert not (await report(service, trial)).should_stop
+        assert not (await service.report(trial, request_id=SAME)).should_stop
 
     run(scenario)
 

@@ -8,19 +8,19 @@ import pytest
 
 from bbopt import Optimizer
 from bbopt.errors import ExhaustedError, NotFoundError
-from bbopt.replay import replay
+from bbopt.replay import Mismatch
 from bbopt.rpc.log import (
     event_from_message,
     strategy_state_to_bytes,
     suggestion_to_bytes,
 )
 from bbopt.rpc.names import StudyName
-from bbopt.rpc.study import study_spec_from_message
 from bbopt.rpc.v1 import log_pb2, study_pb2, trial_pb2
 from bbopt.rpc.v1 import optimization_service_pb2 as pb
 from bbopt_server.compute import StudyLog, Suggestions
 from bbopt_server.studies.records import spec_from_bytes
 from bbopt_server.studies.series import MOST_BYTES, MOST_POINTS, Series, SeriesTable
+from tests.kept import read_study
 from tests.unit.server.service import (
     STUDY,
     FakeCompute,
@@ -29,7 +29,6 @@ from tests.unit.server.service import (
     completed,
     failed,
     new_id,
-    point,
     quadratic,
     refused,
 )
@@ -86,24 +85,16 @@ def levels(n: int, *, noise: bool = False) -> study_pb2.StudySpec:
     return spec
 
 
-async def enqueue(service: Service, x: float = 0.5) -> None:
-    request = pb.CreateTrialRequest(
-        parent=STUDY, parameters=point(x=x, y=0.5), request_id=new_id()
-    )
-    await service.call("CreateTrial", request)
-
-
 async def settle() -> None:
     """Let what runs in the background end."""
     for _ in range(50):
         await asyncio.sleep(0)
 
 
-async def mismatches(service: Service) -> list[object]:
-    spec = study_spec_from_message((await service.study()).spec)
-    rows = await service.store.read(lambda tx: tx.events(1))
-    events = [event_from_message(log_pb2.LogEvent.FromString(each.payload)) for each in rows]
-    return list(replay(spec.problem, spec.strategy, spec.seed, events))
+async def mismatches(service: Service) -> list[Mismatch]:
+    kept = await read_study(service.store)
+    assert kept is not None
+    return kept.mismatches()
 
 
 def parameters(trials: list[trial_pb2.Trial]) -> list[str]:
@@ -171,7 +162,7 @@ async def test_whatever_happens_between_asks_the_log_replays(seed: int) -> None:
         asks = [service.ask(rng.choice((1, 1, 2, 7))) for _ in range(rng.randint(1, 4))]
         calls = [asyncio.ensure_future(each) for each in asks]
         if rng.random() < 0.3:
-            await enqueue(service, rng.random())
+            await service.create_trial(rng.random())
         if rng.random() < 0.3:
             calls[0].cancel()
         for answer in await asyncio.gather(*calls, return_exceptions=True):
@@ -191,7 +182,7 @@ async def test_a_point_of_somebody_else_makes_the_next_ones_be_computed_again() 
     service = engine()
     await service.create(quadratic(strategy="sobol"))
     trials = [(await service.ask()).trials[0] for _ in range(9)]
-    await enqueue(service)
+    await service.create_trial(0.5)
     trials += [(await service.ask()).trials[0] for _ in range(9)]
     generators = [trial.provenance.generator for trial in trials]
     assert generators == ["sobol"] * 9 + ["enqueued"] + ["sobol"] * 8

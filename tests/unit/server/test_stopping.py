@@ -5,13 +5,9 @@ from bbopt.rpc.v1 import optimization_service_pb2 as pb
 from bbopt.rpc.v1 import study_pb2, trial_pb2
 from bbopt_server.storage.store import Transaction
 from tests.unit.server.service import (
-    STUDY,
     Service,
     asynchronous,
     completed,
-    measured,
-    new_id,
-    point,
     quadratic,
     refused,
 )
@@ -27,27 +23,12 @@ def halving(*, runs_on: bool = True) -> study_pb2.StudySpec:
     return spec
 
 
-async def report(
-    service: Service, trial: trial_pb2.Trial, step: int, loss: float, request_id: str = ""
-) -> pb.ReportMeasurementsResponse:
-    measurement = measured(loss=loss)
-    measurement.step = step
-    request = pb.ReportMeasurementsRequest(
-        trial=trial.name,
-        lease_token=trial.lease.token,
-        measurements=[measurement],
-        request_id=request_id or new_id(),
-    )
-    answer: pb.ReportMeasurementsResponse = await service.call("ReportMeasurements", request)
-    return answer
-
-
 @asynchronous
 async def test_a_report_at_a_rung_is_answered_with_who_goes_on() -> None:
     service = Service()
     await service.create(halving())
     trials = (await service.ask(4)).trials
-    answers = [await report(service, trials[i], 1, loss) for i, loss in enumerate((3, 2, 1))]
+    answers = [await service.report(trials[i], {1: loss}) for i, loss in enumerate((3, 2, 1))]
     assert [each.should_stop for each in answers] == [True, True, False]
     assert "where 2 have been measured" in answers[1].reason
     assert [(await service.trial(n)).state for n in (1, 3)] == [
@@ -67,11 +48,11 @@ async def test_a_repeated_report_gets_the_same_answer_and_one_order() -> None:
     service = Service()
     await service.create(halving())
     (trial,) = (await service.ask()).trials
-    first = await report(service, trial, 1, 3.0, "request-again")
-    again = await report(service, trial, 1, 3.0, "request-again")
+    first = await service.report(trial, {1: 3.0}, request_id="request-again")
+    again = await service.report(trial, {1: 3.0}, request_id="request-again")
     assert (first.should_stop, again) == (True, first)
     assert (await service.events()).count("stop_requested") == 1
-    later = await report(service, trial, 2, 2.5)
+    later = await service.report(trial, {2: 2.5})
     assert later.should_stop
     assert (await service.events()).count("stop_requested") == 1
 
@@ -82,8 +63,8 @@ async def test_a_trial_that_ends_at_its_rung_is_only_stopped_beyond_it() -> None
     await service.create(halving(runs_on=False))
     (trial,) = (await service.ask()).trials
     assert (trial.stage.fidelity, trial.stage.resume_from) == (1, 0)
-    assert not (await report(service, trial, 1, 3.0)).should_stop
-    assert (await report(service, trial, 2, 3.0)).should_stop
+    assert not (await service.report(trial, {1: 3.0})).should_stop
+    assert (await service.report(trial, {2: 3.0})).should_stop
 
 
 @asynchronous
@@ -92,7 +73,7 @@ async def test_a_report_that_was_not_committed_does_not_count() -> None:
     await service.create(halving())
     trials = (await service.ask(4)).trials
     for trial, loss in zip(trials[:2], (3.0, 2.0), strict=True):
-        await report(service, trial, 1, loss)
+        await service.report(trial, {1: loss})
 
     transact = service.store.transact
 
@@ -105,11 +86,11 @@ async def test_a_report_that_was_not_committed_does_not_count() -> None:
 
     service.store.transact = failing  # type: ignore[method-assign, assignment]
     with refused(UnavailableError):
-        await report(service, trials[2], 1, 0.5)
+        await service.report(trials[2], {1: 0.5})
     service.store.transact = transact  # type: ignore[method-assign]
-    service.clock.now += 1.0
+    service.clock.now_s += 1.0
     # Its event has the position of the one that was undone.
-    answer = await report(service, trials[3], 1, 2.5)
+    answer = await service.report(trials[3], {1: 2.5})
     assert answer.should_stop
     assert "where 3 have been measured" in answer.reason
 
@@ -118,13 +99,8 @@ async def test_a_report_that_was_not_committed_does_not_count() -> None:
 async def test_points_of_people_have_a_stage_too() -> None:
     service = Service()
     await service.create(halving(runs_on=False))
-    request = pb.CreateTrialRequest(
-        parent=STUDY, parameters=point(x=0.5, y=0.5), request_id=new_id()
-    )
-    assert (await service.call("CreateTrial", request)).stage.fidelity == 1
-    request.request_id = new_id()
-    request.outcome.CopyFrom(completed(1.0))
-    assert (await service.call("CreateTrial", request)).stage.fidelity == 9
+    assert (await service.create_trial(0.5)).stage.fidelity == 1
+    assert (await service.create_trial(0.5, completed())).stage.fidelity == 9
 
 
 @asynchronous
@@ -135,7 +111,7 @@ async def test_other_strategies_are_never_told_to_stop() -> None:
     await service.create(spec)
     (trial,) = (await service.ask()).trials
     assert trial.stage.fidelity == 9
-    assert not (await report(service, trial, 1, 9.0)).should_stop
+    assert not (await service.report(trial, {1: 9.0})).should_stop
 
 
 @asynchronous

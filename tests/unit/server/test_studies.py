@@ -34,19 +34,6 @@ from tests.unit.server.service import (
 Request = pb.CreateStudyRequest
 
 
-async def create_trial(
-    service: Service, x: float, loss: float | None = None
-) -> trial_pb2.Trial:
-    request = pb.CreateTrialRequest(
-        parent=STUDY, parameters=point(x=x, y=0.5), request_id=new_id()
-    )
-    if loss is not None:
-        request.outcome.CopyFrom(completed(loss))
-    answer = await service.call("CreateTrial", request)
-    assert isinstance(answer, trial_pb2.Trial)
-    return answer
-
-
 async def best(service: Service, *, use_model: bool = False) -> insight_pb2.GetBestResponse:
     request = insight_pb2.GetBestRequest(name=STUDY, use_model=use_model)
     answer = await service.call("GetBest", request)
@@ -239,7 +226,7 @@ async def test_labels_and_names_come_back_as_given() -> None:
 async def test_an_observation_is_recorded_without_a_worker() -> None:
     service = Service()
     await service.create()
-    trial = await create_trial(service, 0.25, loss=4.0)
+    trial = await service.create_trial(0.25, completed(4.0))
     assert trial.state == trial_pb2.Trial.STATE_COMPLETED
     assert trial.final_measurement.metrics["loss"].value == 4.0
     assert await service.events() == ["study_changed", "enqueued", "told"]
@@ -291,7 +278,7 @@ async def test_nothing_is_enqueued_in_a_completed_study() -> None:
     await service.create(quadratic(max_trials=1))
     await service.tell((await service.ask()).trials[0], completed())
     with refused(StudyNotActiveError):
-        await create_trial(service, 0.5)
+        await service.create_trial(0.5)
 
 
 @asynchronous
@@ -347,7 +334,7 @@ async def test_the_best_is_the_smallest_of_what_is_minimised() -> None:
     await service.create()
     assert not (await best(service)).HasField("trial")
     for loss in (3.0, 1.0, 2.0):
-        await create_trial(service, 0.5, loss)
+        await service.create_trial(0.5, completed(loss))
     answer = await best(service)
     assert (answer.trial.number, answer.feasible) == (2, True)
 
@@ -359,7 +346,7 @@ async def test_the_best_is_the_largest_of_what_is_maximised() -> None:
     spec.metrics[0].goal = study_pb2.Metric.GOAL_MAXIMIZE
     await service.create(spec)
     for loss in (3.0, 1.0, 2.0):
-        await create_trial(service, 0.5, loss)
+        await service.create_trial(0.5, completed(loss))
     assert (await best(service)).trial.number == 1
 
 
@@ -382,7 +369,7 @@ async def test_the_model_may_name_the_best_and_the_measured_one_stands_in_for_it
     service = Service()
     await service.create()
     for loss in (3.0, 1.0):
-        await create_trial(service, 0.5, loss)
+        await service.create_trial(0.5, completed(loss))
     service.compute.recommendation = Recommendation(1, "smallest posterior mean")
     answer = await best(service, use_model=True)
     assert (answer.trial.number, answer.reason) == (1, "smallest posterior mean")
@@ -412,7 +399,6 @@ async def test_predictions_are_asked_of_the_model_at_valid_points_only() -> None
 async def test_a_finished_trial_cannot_be_stopped() -> None:
     service = Service()
     await service.create()
-    await create_trial(service, 0.5, 1.0)
-    request = pb.StopTrialRequest(name=f"{STUDY}/trials/1", request_id=new_id())
+    await service.create_trial(0.5, completed())
     with refused(PreconditionError):
-        await service.call("StopTrial", request)
+        await service.stop_trial(1)

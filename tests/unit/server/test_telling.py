@@ -30,15 +30,6 @@ def tell_of(
     return pb.TellTrialsRequest(parent=STUDY, tells=tells, request_id=new_id(), atomic=atomic)
 
 
-async def amend(service: Service, number: int, outcome: trial_pb2.Outcome) -> Trial:
-    request = pb.AmendTrialRequest(
-        name=f"{STUDY}/trials/{number}", outcome=outcome, reason="typo", request_id=new_id()
-    )
-    answer = await service.call("AmendTrial", request)
-    assert isinstance(answer, Trial)
-    return answer
-
-
 @asynchronous
 async def test_a_result_is_kept_as_it_was_told() -> None:
     service = Service()
@@ -233,10 +224,7 @@ async def test_a_late_result_revives_a_trial_that_was_given_up_for_lost() -> Non
 async def test_an_enqueued_trial_may_be_told_by_whoever_evaluated_it() -> None:
     service = Service()
     await service.create()
-    request = pb.CreateTrialRequest(parent=STUDY, request_id=new_id())
-    for name in ("x", "y"):
-        request.parameters[name].double_value = 0.5
-    await service.call("CreateTrial", request)
+    await service.create_trial(0.5)
     result = await service.tell(1, completed())
     assert (result.state, result.was_late) == (Trial.STATE_COMPLETED, False)
 
@@ -285,10 +273,7 @@ async def test_a_result_after_the_budget_is_spent_is_still_data() -> None:
     service = Service()
     await service.create(quadratic(max_trials=2))
     trials = (await service.ask(2)).trials
-    request = pb.CreateTrialRequest(parent=STUDY, outcome=completed(3.0), request_id=new_id())
-    for name in ("x", "y"):
-        request.parameters[name].double_value = 0.5
-    await service.call("CreateTrial", request)
+    await service.create_trial(0.5, completed(3.0))
     await service.tell(trials[0], completed())
     assert (await service.study()).state == study_pb2.Study.STATE_COMPLETED
     assert (await service.tell(trials[1], completed())).status.code == 0
@@ -349,7 +334,7 @@ async def test_an_amended_result_replaces_the_first_one_which_stays_in_the_log()
     await service.create(quadratic(constrained=True))
     trial = (await service.ask()).trials[0]
     await service.tell(trial, completed(1.0, mass=2.0))
-    amended = await amend(service, 1, completed(2.0, mass=0.5))
+    amended = await service.amend(1, completed(2.0, mass=0.5))
     assert amended.final_measurement.metrics["loss"].value == 2.0
     assert (amended.amendments, amended.feasible) == (1, True)
     assert [kind for kind in await service.events() if kind in ("told", "amended")] == [
@@ -364,7 +349,7 @@ async def test_amending_moves_the_cost_by_the_difference() -> None:
     await service.create(quadratic(max_cost=100.0))
     trial = (await service.ask()).trials[0]
     await service.tell(trial, completed(cost=5.0))
-    await amend(service, 1, completed(cost=7.0))
+    await service.amend(1, completed(cost=7.0))
     assert (await service.study()).stats.cost_spent == 7.0
 
 
@@ -374,7 +359,7 @@ async def test_a_trial_without_a_result_cannot_be_amended() -> None:
     await service.create()
     await service.ask()
     with refused(PreconditionError):
-        await amend(service, 1, completed())
+        await service.amend(1, completed())
 
 
 @asynchronous
@@ -383,4 +368,4 @@ async def test_a_wrong_amendment_is_refused() -> None:
     await service.create()
     await service.tell((await service.ask()).trials[0], completed())
     with refused(InvalidError, field="outcome.completed.metrics[other]"):
-        await amend(service, 1, completed(other=1.0))
+        await service.amend(1, completed(other=1.0))

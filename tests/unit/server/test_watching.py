@@ -75,11 +75,7 @@ async def test_a_report_brings_its_measurement() -> None:
     service = Service()
     await service.create()
     trial = (await service.ask()).trials[0]
-    request = pb.ReportMeasurementsRequest(
-        trial=trial.name, lease_token=trial.lease.token, request_id=new_id()
-    )
-    request.measurements.add(step=3).metrics["loss"].value = 0.5
-    await service.call("ReportMeasurements", request)
+    await service.report(trial, {3: 0.5})
     event = (await take(watch(service, 2), 1))[0]
     assert (event.kind, event.measurement.step) == ("reported", 3)
 

@@ -11,7 +11,7 @@ from bbopt.problem import Goal
 from bbopt.problems import hartmann6
 from bbopt.space import Codec
 from bbopt.specs import GPSpec, Quality
-from bbopt.strategies import StrategyContext, gp_surrogates
+from bbopt.strategies import StrategyContext, gp_rows
 from bbopt.strategies.gp_rows import choose_rows
 from bbopt.strategies.gp_settings import ModelChoices
 from bbopt.strategies.gp_surrogates import Surrogates
@@ -85,7 +85,7 @@ class TestBoundedWork:
         limits = {"MAX_EXACT": 60, "N_NEAR": 30, "N_ANYWHERE": 10}
         limits |= {"RENEW_EVERY": 10, "MAX_JOINED": 20}
         for name, limit in limits.items():
-            monkeypatch.setattr(gp_surrogates, name, limit)
+            monkeypatch.setattr(gp_rows, name, limit)
 
     def test_many_tells_without_an_ask_do_not_grow_the_model(self) -> None:
         _, events = bowls(box(2), 400)

@@ -27,7 +27,7 @@ from bbopt.problem import Goal
 from bbopt.search import maximise_batch
 from bbopt.space import Between, Linear, Scale
 from bbopt.specs import GPSpec, Quality
-from bbopt.strategies import gp_goal, gp_search, gp_surrogates
+from bbopt.strategies import gp_goal, gp_rows, gp_search, gp_surrogates
 from bbopt.strategies.pace import Effort, Pace
 from bbopt.trial import Infeasible, Stopped, Trial
 from bbopt.trial.trial import Measurement, Value
@@ -323,10 +323,10 @@ class TestManyResults:
     def test_a_large_study_stands_on_a_subset_and_survives_a_rebuild(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(gp_surrogates, "MAX_EXACT", 40)
-        monkeypatch.setattr(gp_surrogates, "N_NEAR", 20)
-        monkeypatch.setattr(gp_surrogates, "N_ANYWHERE", 10)
-        monkeypatch.setattr(gp_surrogates, "RENEW_EVERY", 6)
+        monkeypatch.setattr(gp_rows, "MAX_EXACT", 40)
+        monkeypatch.setattr(gp_rows, "N_NEAR", 20)
+        monkeypatch.setattr(gp_rows, "N_ANYWHERE", 10)
+        monkeypatch.setattr(gp_rows, "RENEW_EVERY", 6)
         study = Optimizer(box(2), SHORT, seed=15)
         for trial in study.ask(38):
             study.tell(trial, bowl(trial))

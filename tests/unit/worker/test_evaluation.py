@@ -18,6 +18,7 @@ from bbopt_client.worker.evaluation import Command, Evaluation, Limits, Shutdown
 from bbopt_client.worker.reporting import Reporter
 from bbopt_client.worker.scraping import parse_metrics_option
 from bbopt_client.worker.workspace import Layout, Workspace
+from tests.waiting import is_running, wait_until
 
 NAMES = frozenset({"loss"})
 QUICK = Limits(grace_s=0.3, notice_s=0.1)
@@ -73,8 +74,8 @@ class Trial:
         """Run, and act as soon as something is the case."""
 
         def watch() -> None:
-            if wait_for(is_ready):
-                act()
+            wait_until(is_ready)
+            act()
 
         watcher = threading.Thread(target=watch)
         watcher.start()
@@ -91,25 +92,8 @@ def shell(folder: Path, script: str, limits: Limits = QUICK) -> Trial:
     return Trial(folder, "sh", "-c", script, limits=limits)
 
 
-def wait_for(is_ready: Callable[[], bool], timeout_s: float = 10.0) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if is_ready():
-            return True
-        time.sleep(0.01)
-    return False
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
 def pid_in(path: Path) -> int:
-    assert wait_for(lambda: path.exists() and path.read_text().strip() != "")
+    wait_until(lambda: path.exists() and path.read_text().strip() != "")
     return int(path.read_text())
 
 
@@ -363,7 +347,7 @@ def test_children_that_outlive_the_program_are_killed(tmp_path: Path) -> None:
     )
     assert completed_loss(shell(tmp_path, script).run()) == 1.0
     pid = pid_in(tmp_path / "pid")
-    assert wait_for(lambda: not is_alive(pid))
+    wait_until(lambda: not is_running(pid))
 
 
 def test_a_daemon_that_holds_the_pipe_does_not_hold_up_the_trial(tmp_path: Path) -> None:
@@ -437,7 +421,7 @@ def test_a_group_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) 
     assert ending == Release("preempted by SIGTERM")
     for name in ("pid", "child"):
         pid = pid_in(tmp_path / name)
-        assert wait_for(lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
+        wait_until(lambda pid=pid: not is_running(pid))  # type: ignore[misc]
 
 
 def test_an_urgent_shutdown_does_not_wait_for_the_grace(tmp_path: Path) -> None:
@@ -543,7 +527,7 @@ def test_a_slow_server_does_not_hold_up_the_program(tmp_path: Path) -> None:
 
     def wait_for_the_end(*_report: object) -> bool:
         # Answers only once the program is through: it must not depend on the answer.
-        assert wait_for((tmp_path / "done").exists)
+        wait_until((tmp_path / "done").exists)
         return False
 
     trial.evaluation.reporter = Reporter(wait_for_the_end)

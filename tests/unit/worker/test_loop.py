@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +28,7 @@ from bbopt_client.worker.evaluation import Limits
 from bbopt_client.worker.loop import WorkEnd, Worker, WorkPlan, WorkResult
 from bbopt_client.worker.scraping import parse_metrics_option
 from bbopt_client.worker.workspace import Layout
+from tests.waiting import wait_until
 
 PROBLEM = Problem(Space((Float("x", 0, 1),)), (Metric.parse("-loss"),))
 
@@ -126,25 +126,16 @@ class Bench:
         """Run, and signal this process once the program has made a file called ready."""
 
         def send() -> None:
-            if wait_for((self.folder / "ready").exists):
-                for number in numbers:
-                    os.kill(os.getpid(), number)
-                    time.sleep(0.05)
+            wait_until((self.folder / "ready").exists)
+            for number in numbers:
+                os.kill(os.getpid(), number)
+                time.sleep(0.05)
 
         sender = threading.Thread(target=send)
         sender.start()
         result = self.run(study, script, **changes)
         sender.join()
         return result
-
-
-def wait_for(is_ready: Callable[[], bool], timeout_s: float = 10.0) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if is_ready():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 @pytest.fixture
@@ -277,7 +268,7 @@ def test_a_trial_that_is_no_longer_ours_is_not_told(bench: Bench, directive: Dir
     study = FakeStudy(1)
 
     def lose() -> None:
-        assert wait_for((bench.folder / "ready").exists)
+        wait_until((bench.folder / "ready").exists)
         study.trials[0].directive = directive
 
     loser = threading.Thread(target=lose)

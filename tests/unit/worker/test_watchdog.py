@@ -5,12 +5,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from bbopt_client.worker.watchdog import WatchdogProcess
+from tests.waiting import wait_until
 
 SLEEP = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
 STUBBORN = ["sh", "-c", "trap '' TERM; echo; while :; do sleep 0.1; done"]
@@ -24,13 +24,6 @@ def leader(argv: list[str]) -> Iterator["subprocess.Popen[bytes]"]:
             yield program
         finally:
             program.kill()
-
-
-def wait_for(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_group_that_is_guarded_is_ended_when_the_pipe_closes() -> None:
@@ -66,7 +59,7 @@ def test_a_group_that_was_released_is_left_alone() -> None:
 def test_signals_to_everything_do_not_end_it() -> None:
     watchdog = WatchdogProcess(grace_s=0)
     with leader(SLEEP) as program:
-        wait_for(lambda: ignores(watchdog.pid, signal.SIGTERM))
+        wait_until(lambda: ignores(watchdog.pid, signal.SIGTERM))
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             os.kill(watchdog.pid, number)
         watchdog.guard(program.pid)

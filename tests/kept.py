@@ -1,11 +1,16 @@
-"""What a store holds after a fault, and whether it is of one piece."""
+"""What a store holds of a study, whether it is of one piece, and whether it replays."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from bbopt.replay import Mismatch, replay
 from bbopt.rpc.log import event_from_message
-from bbopt.rpc.v1 import log_pb2
-from bbopt.trial import Completed, Event, Log, Outcome, Told
+from bbopt.rpc.study import study_spec_from_message
+from bbopt.rpc.v1 import log_pb2, study_pb2
+from bbopt.specs import StudySpec
+from bbopt.trial import Asked, Completed, Event, Log, Outcome, Told
 from bbopt_server.storage.sqlite import SqliteStore
 from bbopt_server.storage.store import Store, StudyRow, TrialRow
 from bbopt_server.studies.records import outcome_to_bytes
@@ -19,6 +24,16 @@ class Kept:
     trials: Sequence[TrialRow]
     revisions: Sequence[int]
     events: Sequence[Event | None]
+
+    @property
+    def spec(self) -> StudySpec:
+        """The definition."""
+        return study_spec_from_message(study_pb2.StudySpec.FromString(self.study.spec))
+
+    @property
+    def asked(self) -> list[Asked]:
+        """What was handed out, ask by ask."""
+        return [event for event in self.events if isinstance(event, Asked)]
 
     @property
     def losses(self) -> dict[int, list[float]]:
@@ -45,6 +60,11 @@ class Kept:
         }
         assert {len(losses) for losses in self.losses.values()} <= {1}, "a result is doubled"
 
+    def mismatches(self) -> list[Mismatch]:
+        """Compute every suggestion again from the log alone."""
+        spec = self.spec
+        return replay(spec.problem, spec.strategy, spec.seed, self.events)
+
 
 def _as_bytes(outcome: Outcome | None) -> bytes | None:
     return None if outcome is None else outcome_to_bytes(outcome)
@@ -61,12 +81,16 @@ async def read_study(store: Store, study_id: str = "s") -> Kept | None:
     return Kept(study, trials, [row.revision for row in rows], events)
 
 
-async def read_file(db: str, study_id: str = "s") -> Kept:
+def read_file(db: str | Path, study_id: str = "s") -> Kept:
     """Read a study from a file that nobody serves."""
-    store = SqliteStore.open(db)
-    try:
-        kept = await read_study(store, study_id)
-    finally:
-        await store.close()
+
+    async def read() -> Kept | None:
+        store = SqliteStore.open(str(db))
+        try:
+            return await read_study(store, study_id)
+        finally:
+            await store.close()
+
+    kept = asyncio.run(read())
     assert kept is not None
     return kept

@@ -463,7 +463,12 @@ class Optimizer:
         number = trial.number if isinstance(trial, Trial) else operator.index(trial)
         if number not in self.trials:
             raise NotFoundError(f"there is no trial {number}")
-        return self.trials[number]
+        known = self.trials[number]
+        if isinstance(trial, Trial) and trial.parameters != known.parameters:
+            raise InvalidError.of(
+                "trial", f"not of this optimizer: its trial {number} has other parameters"
+            )
+        return known
 
     def _point(self, parameters: Mapping[str, ParamValue]) -> Mapping[str, ParamValue]:
         violations = self.problem.space.check(parameters)

@@ -5,7 +5,7 @@ letter or a digit. So no id is a path, an option, markup or a homoglyph of anoth
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from bbopt.errors import InvalidError
@@ -57,6 +57,10 @@ class StudyName:
 
     project: str
     study: str
+    uid: str = field(default="", compare=False)
+    """Which study of that name is meant, since a name that was freed may be taken again;
+    empty: whichever has it.
+    """
 
     def __post_init__(self) -> None:
         check_id(self.project, "project")
@@ -66,13 +70,13 @@ class StudyName:
         return f"projects/{self.project}/studies/{self.study}"
 
     @classmethod
-    def parse(cls, text: str) -> "StudyName":
+    def parse(cls, text: str, uid: str = "") -> "StudyName":
         """Read the name of a study.
 
         Raises:
             InvalidError: The text is no such name.
         """
-        return _study_name(text)
+        return _study_name(text, uid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +127,9 @@ class TrialName:
 
 
 @lru_cache(maxsize=1024)  # Every call names the same few.
-def _study_name(text: str) -> StudyName:
+def _study_name(text: str, uid: str) -> StudyName:
     project, study = _ids(text, ("projects", "studies"))
-    return StudyName(project, study)
+    return StudyName(project, study, uid)
 
 
 def _ids(text: str, collections: tuple[str, ...]) -> list[str]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TypeAlias
 
-from bbopt.errors import InvalidError
+from bbopt.errors import InvalidError, NotFoundError
 from bbopt.problem import Problem
 from bbopt.rpc.names import StudyName, TrialName
 from bbopt.rpc.space import parameters_to_message
@@ -142,10 +142,17 @@ class Study:
         return self._message
 
     def refresh(self) -> "Study":
-        """Bring ``state`` and ``stats`` up to date."""
-        self._message = self.session.connection.call(
+        """Bring ``state`` and ``stats`` up to date.
+
+        Raises:
+            NotFoundError: The study is deleted, also if another one has its name by now.
+        """
+        message = self.session.connection.call(
             lambda stubs: stubs.optimization.GetStudy, GetStudyRequest(name=str(self.name))
         )
+        if message.uid != self.uid:
+            raise NotFoundError(f"{self.name} is another study now: this one is gone")
+        self._message = message
         self._state = study_state_from_message(self._message.state)
         return self
 
@@ -153,7 +160,9 @@ class Study:
         """Delete the study; its name is free again."""
         self.session.connection.call(
             lambda stubs: stubs.optimization.DeleteStudy,
-            DeleteStudyRequest(name=str(self.name), request_id=new_request_id()),
+            DeleteStudyRequest(
+                name=str(self.name), request_id=new_request_id(), study_uid=self.uid
+            ),
         )
         self._state = StudyState.DELETED
 
@@ -258,7 +267,7 @@ class Study:
         tell = self._tell_request(told)
         ask = self._ask_request(n, options.ask_timeout_s, allow_fallback, lease_s)
         request = TellAndAskRequest(tell=tell, ask=ask, request_id=new_request_id())
-        with self.session.delivery.spooling(tell, study_uid=self.uid) as answered:
+        with self.session.delivery.spooling(tell) as answered:
             response = self.session.connection.call(
                 lambda stubs: stubs.optimization.TellAndAsk,
                 request,
@@ -293,6 +302,7 @@ class Study:
             outcome=outcome_to_message(outcome_of(result, self.problem)),
             reason=reason,
             request_id=new_request_id(),
+            study_uid=self.uid,
         )
         answer = self.session.connection.call(
             lambda stubs: stubs.optimization.AmendTrial, request
@@ -302,7 +312,10 @@ class Study:
     def stop(self, trial: Trial | int, reason: str = "") -> Trial:
         """Ask the worker of a trial to stop early; a queued trial is abandoned."""
         request = StopTrialRequest(
-            name=self._trial_name(trial), reason=reason, request_id=new_request_id()
+            name=self._trial_name(trial),
+            reason=reason,
+            request_id=new_request_id(),
+            study_uid=self.uid,
         )
         answer = self.session.connection.call(
             lambda stubs: stubs.optimization.StopTrial, request
@@ -443,7 +456,7 @@ class Study:
     def _send(self, told: Sequence[tuple[Trial | None, int, Outcome]]) -> list[TellResult]:
         if not told:
             return []
-        response = self.session.delivery.tell(self._tell_request(told), study_uid=self.uid)
+        response = self.session.delivery.tell(self._tell_request(told))
         return self._take_answers(told, response)
 
     def _ask_request(
@@ -464,6 +477,7 @@ class Study:
             max_wait=duration_to_message(wait_s),
             degrade=degrade,
             lease_duration=None if lease_s is None else duration_to_message(lease_s),
+            study_uid=self.uid,
         )
 
     def _asked(self, response: AskTrialsResponse) -> AskResult:
@@ -501,6 +515,7 @@ class Study:
                 for trial, number, outcome in told
             ],
             request_id=new_request_id(),
+            study_uid=self.uid,
         )
 
     def _take_answers(
@@ -525,6 +540,7 @@ class Study:
             outcome=None if outcome is None else outcome_to_message(outcome),
             request_id=new_request_id(),
             labels=checked_labels(labels),
+            study_uid=self.uid,
         )
         answer = self.session.connection.call(
             lambda stubs: stubs.optimization.CreateTrial, request
@@ -539,5 +555,10 @@ class Study:
             )
 
     def _trial_name(self, trial: Trial | int) -> str:
-        number = trial.number if isinstance(trial, Trial) else operator.index(trial)
+        if isinstance(trial, Trial):
+            if trial.study.uid != self.uid:
+                raise InvalidError.of("trial", f"{trial.name} is a trial of another study")
+            number = trial.number
+        else:
+            number = operator.index(trial)
         return str(TrialName(self.name.project, self.name.study, number))

@@ -115,6 +115,14 @@ class TestAskingAndTelling:
         with pytest.raises(NotFoundError):
             optimizer().tell(1, 0.0)
 
+    def test_a_trial_of_another_optimizer_is_refused(self) -> None:
+        mine, other = optimizer("sobol"), optimizer("random")
+        mine.ask(3)
+        theirs = other.ask(3)[2]
+        with pytest.raises(InvalidError, match="not of this optimizer"):
+            mine.tell(theirs, 1.0)
+        assert mine.trials[3].outcome is None
+
     def test_a_second_result_is_refused_unless_it_is_the_same(self) -> None:
         study = optimizer()
         trial = study.ask()[0]

@@ -116,7 +116,7 @@ def mismatches(line: CommandLine, name: str) -> list[Any]:
         rows = database.execute("SELECT payload FROM event ORDER BY revision").fetchall()
     events = [event_from_message(log_pb2.LogEvent.FromString(data)) for (data,) in rows]
     assert sum(isinstance(event, Asked) for event in events) > 3
-    return list(replay(spec.problem, spec.strategy, spec.seed, events))
+    return list(replay(spec.problem, spec.strategy, spec.drawn_seed, events))
 
 
 def test_programs_that_end_at_their_budget_are_resumed(line: CommandLine) -> None:

@@ -288,7 +288,17 @@ def test_a_study_without_a_seed_is_loaded_by_the_same_program_again(client: Clie
     )
 
     assert again.uid == first.uid
-    assert first.spec.seed != 0
+    assert first.spec.seed is not None
+
+
+def test_studies_of_one_seed_suggest_the_same_also_if_it_is_zero(client: Client) -> None:
+    first, second = (
+        client.create_study(name, space=SPACE, objective="-loss", strategy="random", seed=0)
+        for name in ("zero", "nil")
+    )
+
+    assert first.spec.seed == second.spec.seed == 0
+    assert [t.parameters for t in first.ask(3)] == [t.parameters for t in second.ask(3)]
 
 
 def test_a_deleted_study_takes_no_results_and_frees_its_name(

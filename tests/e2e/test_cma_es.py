@@ -246,7 +246,7 @@ def test_a_server_killed_in_the_middle_of_generations_goes_on_bit_for_bit(
         assert one.state is not None
         assert other.state is not None
         assert one.state.equals(other.state)
-    assert replay(study.problem, study.strategy, study.seed, events) == []
+    assert replay(study.problem, study.strategy, study.drawn_seed, events) == []
 
 
 # ---------------------------------------------------------------------- long

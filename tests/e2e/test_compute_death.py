@@ -125,9 +125,9 @@ def stored_events(db: Path, study_id: str) -> list[Event | None]:
 
 def assert_replays(db: Path, study_id: str) -> None:
     events = stored_events(db, study_id)
-    assert replay(SPEC.problem, SPEC.strategy, SPEC.seed, events) == []
+    assert replay(SPEC.problem, SPEC.strategy, SPEC.drawn_seed, events) == []
     # Of the first asks alone: those of a model take their time.
-    assert replay(SPEC.problem, SPEC.strategy, SPEC.seed + 1, events[:8]) != []
+    assert replay(SPEC.problem, SPEC.strategy, SPEC.drawn_seed + 1, events[:8]) != []
 
 
 def test_a_study_whose_compute_is_killed_gets_what_its_twin_gets(tmp_path: Path) -> None:

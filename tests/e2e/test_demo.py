@@ -243,4 +243,4 @@ async def replay_from(db: Path) -> tuple[int, list[Mismatch]]:
         if isinstance(event, Asked)
         for trial in event.trials
     )
-    return n_by_model, replay(spec.problem, spec.strategy, spec.seed, events)
+    return n_by_model, replay(spec.problem, spec.strategy, spec.drawn_seed, events)

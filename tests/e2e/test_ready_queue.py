@@ -91,7 +91,7 @@ class Played:
 
     def mismatches(self, name: str) -> list[Mismatch]:
         spec, events = self._log(name)
-        return replay(spec.problem, spec.strategy, spec.seed, events)
+        return replay(spec.problem, spec.strategy, spec.drawn_seed, events)
 
     def _log(self, name: str) -> tuple[StudySpec, list[Event | None]]:
         definition, events = asyncio.run(read_log(str(self.db), name))

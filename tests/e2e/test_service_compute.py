@@ -141,6 +141,6 @@ def test_a_client_that_asks_for_fifty_gets_them_from_the_region_and_they_replay(
     async def scenario() -> None:
         data, events = await read_log(served.db, "wide")
         spec = study_spec_from_message(study_pb2.StudySpec.FromString(data))
-        assert replay(spec.problem, spec.strategy, spec.seed, events) == []
+        assert replay(spec.problem, spec.strategy, spec.drawn_seed, events) == []
 
     scenario()

@@ -102,7 +102,7 @@ def test_an_ask_whose_compute_hangs_is_answered_before_its_deadline(tmp_path: Pa
         assert not get(caller, BAD).HasField("set_aside_until")
     definition, events = asyncio.run(read_log(str(db), "bad"))
     spec = study_spec_from_message(study_pb2.StudySpec.FromString(definition))
-    assert replay(spec.problem, spec.strategy, spec.seed, events) == []
+    assert replay(spec.problem, spec.strategy, spec.drawn_seed, events) == []
 
 
 # ---------------------------------------------------------------------- set aside

@@ -246,7 +246,7 @@ def test_an_ask_that_kills_compute_is_answered_once_and_leaves_a_log_that_replay
     kept = kept_in(db)
     assert len(kept.trials) == 6
     spec = study_spec_from_message(study_pb2.StudySpec.FromString(kept.study.spec))
-    assert replay(spec.problem, spec.strategy, spec.seed, kept.events) == []
+    assert replay(spec.problem, spec.strategy, spec.drawn_seed, kept.events) == []
 
 
 def prepare(db: str, *, max_trials: int | None = None, lease_s: float = 600.0) -> Held:

@@ -122,7 +122,7 @@ def test_the_log_of_a_killed_server_reproduces_the_models_suggestions(tmp_path: 
     check(db, storm)
     kept = read(db, storm.studies)["gp"]
     spec = study_spec_from_message(study_pb2.StudySpec.FromString(kept.study.spec))
-    assert replay(spec.problem, spec.strategy, spec.seed, kept.events) == []
+    assert replay(spec.problem, spec.strategy, spec.drawn_seed, kept.events) == []
 
 
 @pytest.mark.slow

@@ -154,6 +154,13 @@ class Optimizer:
         self._must_rebuild = False
         self._revision = 0
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copy and pickle as what it is: a problem, a strategy, a seed and a log."""
+        if not self._keeps_history:
+            raise TypeError("an Optimizer that keeps no history cannot be copied or pickled")
+        events = tuple(self.log.events())
+        return _replayed, (self.problem, self.spec, self.seed, self._context.device, events)
+
     # ------------------------------------------------------------------ the user's verbs
 
     @property
@@ -475,6 +482,14 @@ class Optimizer:
         if violations:
             raise InvalidError(violations)
         return self.problem.space.canonical(parameters)
+
+
+def _replayed(
+    problem: Problem, spec: object, seed: int, device: str, events: Iterable[Event]
+) -> Optimizer:
+    optimizer = Optimizer(problem, spec, seed, device=device)
+    optimizer.fold(events)
+    return optimizer
 
 
 def _check_count(n: int) -> None:

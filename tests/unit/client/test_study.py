@@ -372,6 +372,7 @@ def test_a_result_may_be_written_in_many_ways(
         ({"loss": "0.5"}, "number"),
         ({"loss": True}, "number"),
         ({"loss": None}, "number"),
+        ({"loss": 10**400}, "too large"),
         ({"loss": (1, 2, 3)}, "3 numbers"),
         ({"loss": (1.0, -0.1)}, "sd"),
         ("0.5", "number"),

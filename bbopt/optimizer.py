@@ -467,7 +467,10 @@ class Optimizer:
         )
 
     def _trial(self, trial: Trial | int) -> Trial:
-        number = trial.number if isinstance(trial, Trial) else operator.index(trial)
+        try:
+            number = trial.number if isinstance(trial, Trial) else operator.index(trial)
+        except TypeError as error:
+            raise TypeError(f"a trial is a Trial or its number, not {trial!r}") from error
         if number not in self.trials:
             raise NotFoundError(f"there is no trial {number}")
         known = self.trials[number]

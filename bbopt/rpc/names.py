@@ -16,13 +16,13 @@ _MAX_NUMBER = 2**63 - 1
 _MAX_SHOWN = 80
 
 
-def check_id(text: str, field: str = "") -> str:
+def check_id(text: object, field: str = "") -> str:
     """Return an id of a project or a study if it is well formed.
 
     Raises:
         InvalidError: It is not; ``field`` names the culprit.
     """
-    if _ID.fullmatch(text) is None:
+    if not isinstance(text, str) or _ID.fullmatch(text) is None:
         rule = "must be 1 to 128 of A-Z a-z 0-9 . _ -, starting with a letter or a digit"
         raise InvalidError.of(field, f"{rule}, not {_shown(text)}")
     return text
@@ -154,6 +154,8 @@ def _number(text: str) -> int:
     return number
 
 
-def _shown(text: str) -> str:
+def _shown(text: object) -> str:
     """Quote a text for a message: control characters escaped, cut to a sane length."""
+    if not isinstance(text, str):
+        return f"of type {type(text).__name__}"
     return ascii(text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "...")

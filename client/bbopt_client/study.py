@@ -30,6 +30,7 @@ from bbopt.rpc.v1.optimization_service_pb2 import (
     TellTrialsRequest,
     TellTrialsResponse,
 )
+from bbopt.rpc.violations import within
 from bbopt.space import ParamValue
 from bbopt.specs import StudySpec
 from bbopt.trial import Failed, Outcome, TrialState
@@ -469,6 +470,10 @@ class Study:
             if allow_fallback
             else AskTrialsRequest.DEGRADE_NEVER
         )
+        duration = None
+        if lease_s is not None:
+            with within("lease_s"):
+                duration = duration_to_message(lease_s)
         return AskTrialsRequest(
             parent=str(self.name),
             count=n,
@@ -476,7 +481,7 @@ class Study:
             request_id=new_request_id(),
             max_wait=duration_to_message(wait_s),
             degrade=degrade,
-            lease_duration=None if lease_s is None else duration_to_message(lease_s),
+            lease_duration=duration,
             study_uid=self.uid,
         )
 
@@ -560,5 +565,8 @@ class Study:
                 raise InvalidError.of("trial", f"{trial.name} is a trial of another study")
             number = trial.number
         else:
-            number = operator.index(trial)
+            try:
+                number = operator.index(trial)
+            except TypeError as error:
+                raise TypeError(f"a trial is a Trial or its number, not {trial!r}") from error
         return str(TrialName(self.name.project, self.name.study, number))

@@ -121,6 +121,10 @@ class TestAskingAndTelling:
         with pytest.raises(InvalidError, match="one metric"):
             study.tell(study.ask()[0], 1.0)
 
+    def test_what_is_no_trial_is_said(self) -> None:
+        with pytest.raises(TypeError, match="a Trial or its number"):
+            optimizer().tell({"x": 0.5}, 1.0)  # type: ignore[arg-type]
+
     @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, _pickled])
     def test_a_copy_goes_on_like_the_original(
         self, again: Callable[[Optimizer], Optimizer]

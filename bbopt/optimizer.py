@@ -160,6 +160,13 @@ class Optimizer:
         self._must_rebuild = False
         self._revision = 0
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copy and pickle as what it is: a problem, a strategy, a seed and a log."""
+        if not self._keeps_history:
+            raise TypeError("an Optimizer that keeps no history cannot be copied or pickled")
+        events = tuple(self.log.events())
+        return _replayed, (self.problem, self.spec, self.seed, self._context.device, events)
+
     # ------------------------------------------------------------------ the user's verbs
 
     @property
@@ -470,16 +477,32 @@ class Optimizer:
         )
 
     def _trial(self, trial: Trial | int) -> Trial:
-        number = trial.number if isinstance(trial, Trial) else operator.index(trial)
+        try:
+            number = trial.number if isinstance(trial, Trial) else operator.index(trial)
+        except TypeError as error:
+            raise TypeError(f"a trial is a Trial or its number, not {trial!r}") from error
         if number not in self.trials:
             raise NotFoundError(f"there is no trial {number}")
-        return self.trials[number]
+        known = self.trials[number]
+        if isinstance(trial, Trial) and trial.parameters != known.parameters:
+            raise InvalidError.of(
+                "trial", f"not of this optimizer: its trial {number} has other parameters"
+            )
+        return known
 
     def _point(self, parameters: Mapping[str, ParamValue]) -> Mapping[str, ParamValue]:
         violations = self.problem.space.check(parameters)
         if violations:
             raise InvalidError(violations)
         return self.problem.space.canonical(parameters)
+
+
+def _replayed(
+    problem: Problem, spec: object, seed: int, device: str, events: Iterable[Event]
+) -> Optimizer:
+    optimizer = Optimizer(problem, spec, seed, device=device)
+    optimizer.fold(events)
+    return optimizer
 
 
 def _check_count(n: int) -> None:

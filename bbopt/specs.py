@@ -332,6 +332,13 @@ class StudySpec:
 
     problem: Problem
     strategy: StrategySpec = field(default_factory=AutoSpec)
-    seed: int = 0
-    """In ``[0, 2**64)``; same spec, seed and log give the same suggestions."""
+    seed: int | None = None
+    """In ``[0, 2**64)``; same spec, seed and log give the same suggestions. ``None``: the
+    server draws one, so that no study that exists is without.
+    """
     lease: LeasePolicy = field(default_factory=LeasePolicy)
+
+    @property
+    def drawn_seed(self) -> int:
+        """The seed of a study that exists; 0 for one that does not yet, and was given none."""
+        return self.seed or 0

@@ -63,7 +63,7 @@ class Kept:
     def mismatches(self) -> list[Mismatch]:
         """Compute every suggestion again from the log alone."""
         spec = self.spec
-        return replay(spec.problem, spec.strategy, spec.seed, self.events)
+        return replay(spec.problem, spec.strategy, spec.drawn_seed, self.events)
 
 
 def _as_bytes(outcome: Outcome | None) -> bytes | None:

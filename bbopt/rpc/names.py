@@ -5,7 +5,7 @@ letter or a digit. So no id is a path, an option, markup or a homoglyph of anoth
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from bbopt.errors import InvalidError
@@ -16,13 +16,13 @@ _MAX_NUMBER = 2**63 - 1
 _MAX_SHOWN = 80
 
 
-def check_id(text: str, field: str = "") -> str:
+def check_id(text: object, field: str = "") -> str:
     """Return an id of a project or a study if it is well formed.
 
     Raises:
         InvalidError: It is not; ``field`` names the culprit.
     """
-    if _ID.fullmatch(text) is None:
+    if not isinstance(text, str) or _ID.fullmatch(text) is None:
         rule = "must be 1 to 128 of A-Z a-z 0-9 . _ -, starting with a letter or a digit"
         raise InvalidError.of(field, f"{rule}, not {_shown(text)}")
     return text
@@ -57,6 +57,10 @@ class StudyName:
 
     project: str
     study: str
+    uid: str = field(default="", compare=False)
+    """Which study of that name is meant, since a name that was freed may be taken again;
+    empty: whichever has it.
+    """
 
     def __post_init__(self) -> None:
         check_id(self.project, "project")
@@ -66,13 +70,13 @@ class StudyName:
         return f"projects/{self.project}/studies/{self.study}"
 
     @classmethod
-    def parse(cls, text: str) -> "StudyName":
+    def parse(cls, text: str, uid: str = "") -> "StudyName":
         """Read the name of a study.
 
         Raises:
             InvalidError: The text is no such name.
         """
-        return _study_name(text)
+        return _study_name(text, uid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +127,9 @@ class TrialName:
 
 
 @lru_cache(maxsize=1024)  # Every call names the same few.
-def _study_name(text: str) -> StudyName:
+def _study_name(text: str, uid: str) -> StudyName:
     project, study = _ids(text, ("projects", "studies"))
-    return StudyName(project, study)
+    return StudyName(project, study, uid)
 
 
 def _ids(text: str, collections: tuple[str, ...]) -> list[str]:
@@ -150,6 +154,8 @@ def _number(text: str) -> int:
     return number
 
 
-def _shown(text: str) -> str:
+def _shown(text: object) -> str:
     """Quote a text for a message: control characters escaped, cut to a sane length."""
+    if not isinstance(text, str):
+        return f"of type {type(text).__name__}"
     return ascii(text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "...")

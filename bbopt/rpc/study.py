@@ -171,7 +171,7 @@ def study_spec_to_message(spec: StudySpec) -> study_pb2.StudySpec:
     Raises:
         SpecError: A number does not fit its field.
     """
-    if not 0 <= spec.seed <= _UINT64_MAX:
+    if spec.seed is not None and not 0 <= spec.seed <= _UINT64_MAX:
         raise SpecError.of("seed", f"must be in [0, 2**64), not {spec.seed}")
     parameters, constraints = space_to_message(spec.problem.space)
     fidelity = spec.problem.fidelity
@@ -222,7 +222,8 @@ def study_spec_from_message(message: study_pb2.StudySpec, *, is_new: bool = Fals
         raise violations.as_error()
     with located_in(message):
         problem = Problem(space, tuple(metrics), budget, fidelity)  # type: ignore[arg-type]
-    return StudySpec(problem, strategy, message.seed, lease)
+    seed = message.seed if message.HasField("seed") else None
+    return StudySpec(problem, strategy, seed, lease)
 
 
 def study_spec_to_bytes(spec: StudySpec) -> bytes:

@@ -97,6 +97,9 @@ class Space:
         """List what is wrong with a point in user units: names, types, ranges, activity,
         constraints. An empty list means the point may be evaluated.
         """
+        if not isinstance(values, Mapping):
+            kind = type(values).__name__
+            return [Violation("parameters", f"must be values by name, not of type {kind}")]
         active = self.active_names(values)
         violations = [
             Violation(f"parameters[{name}]", "there is no such parameter")

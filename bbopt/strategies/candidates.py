@@ -2,7 +2,9 @@
 
 A space whose every parameter is discrete has finitely many points. Handing one out twice
 teaches nothing when metrics are declared free of noise; then ``Supply`` runs dry, and the
-strategy is ``EXHAUSTED``. Otherwise points are repeated once all have been seen.
+strategy is ``EXHAUSTED``. Otherwise points are repeated once all have been seen. Where every
+real parameter is conditional, points that have none of them can come twice too: they are
+passed over, and never run out.
 """
 
 import math
@@ -16,6 +18,7 @@ from torch.quasirandom import SobolEngine
 from bbopt.numerics import stream
 from bbopt.problem import MetricKind, Noise, Problem
 from bbopt.search.discrete import enumerate_rows, n_configurations
+from bbopt.space import ColumnKind, Float
 from bbopt.strategies.strategy import Array, StrategyContext
 
 MAX_CELLS: Final = 20_000
@@ -47,6 +50,19 @@ def has_row(X: Array, row: Array) -> bool:
     return row_keys(row[None])[0] in set(row_keys(X))
 
 
+def _has_permanent_real(context: StrategyContext) -> bool:
+    """Whether a continuous column is active at every point, so that none is met twice."""
+    permanent = {
+        parameter.name
+        for parameter in context.problem.space.parameters
+        if isinstance(parameter, Float) and parameter.active_if is None
+    }
+    return any(
+        column.kind is ColumnKind.CONTINUOUS and column.name in permanent
+        for column in context.codec.columns
+    )
+
+
 class Supply:
     """Feasible points that have not been handed out.
 
@@ -56,7 +72,7 @@ class Supply:
     def __init__(self, context: StrategyContext) -> None:
         self._context = context
         size = n_configurations(context.codec)
-        self._is_discrete = math.isfinite(size)
+        self._may_repeat = math.isfinite(size) or not _has_permanent_real(context)
         self._cells = enumerate_rows(context.codec) if size <= MAX_CELLS else None
         self._is_deterministic = is_deterministic(context.problem)
         self._engine: SobolEngine | None = None
@@ -158,7 +174,7 @@ class Supply:
         if left is not None:
             return left[int(rng.integers(len(left)))][None] if len(left) else None
         row: Array = self._context.codec.sample(rng, 1)
-        if self._is_discrete and self._cells is None:
+        if self._may_repeat and self._cells is None:
             known = set(row_keys(np.concatenate([self.seen(), taken])))
             for _ in range(MAX_REPEATS):
                 if row_keys(row)[0] not in known:
@@ -176,7 +192,7 @@ class Supply:
         if codec.dim == 0 or is_over or has_equality:
             return None, 1
         known: set[bytes] = set()
-        if self._is_discrete and (left is not None or self._cells is None):
+        if self._may_repeat and (left is not None or self._cells is None):
             known = set(row_keys(np.concatenate([self.seen(), taken])))
         position = counter
         while position < counter + MAX_DRAWS:

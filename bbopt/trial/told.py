@@ -86,7 +86,7 @@ def _number(name: str, told: object) -> float:
     try:
         if hasattr(told, "__float__") and not isinstance(told, bool):
             return float(told)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise InvalidError.of(f"metrics[{name}]", f"must be a number or (mean, sd), not {told!r}")
 

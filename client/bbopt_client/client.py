@@ -321,11 +321,12 @@ class Client:
         return self.session.delivery.flush(timeout_s)
 
 
-def _checked_address(address: str) -> str:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise InvalidError.of("address", f"must look like host:port, not {address!r}")
-    return address
+def _checked_address(address: object) -> str:
+    if isinstance(address, str):
+        host, _, port = address.rpartition(":")
+        if host and "/" not in host and port.isdecimal() and 0 < int(port) < 65536:
+            return address
+    raise InvalidError.of("address", f"must look like host:port, not {address!r}")
 
 
 def _open_outbox(given: str | Path | Literal[False] | None, server: str) -> Outbox | None:

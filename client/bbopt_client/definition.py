@@ -41,7 +41,7 @@ def define_study(
         fidelity: How far a trial may be evaluated.
         trials: Short for ``Budget(trials=...)``.
         strategy: A name or its settings.
-        seed: In ``[0, 2**64)``; ``None`` or 0 lets the server draw one.
+        seed: In ``[0, 2**64)``; ``None`` lets the server draw one.
         lease_s: How long a worker may be silent; 0 for leases that never expire.
         max_attempts: Times a point is handed out before it counts as failed.
 
@@ -160,9 +160,9 @@ def _lease(duration_s: float | None, max_attempts: int | None) -> LeasePolicy:
         raise SpecError(found) from error
 
 
-def _seed(seed: int | None) -> int:
+def _seed(seed: int | None) -> int | None:
     if seed is None:
-        return 0
+        return None
     if type(seed) is not int:
         raise TypeError(f"a seed is an integer, not {seed!r}")
     if not 0 <= seed < 2**64:

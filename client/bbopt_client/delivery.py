@@ -1,5 +1,8 @@
 """Sends tells so that no result is lost: spooled first, sent again until they are answered.
 
+A server without the study refuses nothing: it may serve another database at this address, so
+the result stays spooled for the one that has the study.
+
 The call that tells waits for the answer. When it gives up, or when a client before this one
 ended without an answer, a thread goes on sending in the background.
 """
@@ -20,7 +23,6 @@ from bbopt.errors import (
 )
 from bbopt.rpc.errors import error_from_item_status
 from bbopt.rpc.v1.optimization_service_pb2 import (
-    GetStudyRequest,
     TellTrialsRequest,
     TellTrialsResponse,
 )
@@ -32,7 +34,6 @@ logger = logging.getLogger("bbopt.client")
 _REFUSALS = (
     ConflictError,
     InvalidError,
-    NotFoundError,
     PreconditionError,
     RequestIdReusedError,
 )
@@ -51,7 +52,11 @@ class Delivery:
         self._is_stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._given_up: set[str] = set()
-        """Entries that break the server; they wait for another client and its server."""
+        """Entries that break the server, or are of a study that it does not have; they wait
+        for another client and its server.
+        """
+        self._absent: set[str] = set()
+        """Uids of studies that the server does not have."""
 
     def adopt(self) -> None:
         """Begin to send what earlier clients of this server left behind."""
@@ -62,14 +67,14 @@ class Delivery:
             logger.info("outbox: sending %d tells of clients that ended", n_adopted)
             self._send_in_background()
 
-    def tell(self, request: TellTrialsRequest, *, study_uid: str) -> TellTrialsResponse:
+    def tell(self, request: TellTrialsRequest) -> TellTrialsResponse:
         """Send a tell and wait for its answer.
 
         Raises:
             BboptError: The server refused it, or there was no answer within the deadline; in
                 the second case it is still on disk and is sent again.
         """
-        with self.spooling(request, study_uid=study_uid) as answered:
+        with self.spooling(request) as answered:
             response = self._connection.call(
                 lambda stubs: stubs.optimization.TellTrials,
                 request,
@@ -79,15 +84,23 @@ class Delivery:
         return response
 
     @contextmanager
-    def spooling(self, request: TellTrialsRequest, *, study_uid: str) -> "Iterator[_Answered]":
+    def spooling(self, request: TellTrialsRequest) -> "Iterator[_Answered]":
         """Keep a tell on disk until the block hands over its answer or is refused."""
-        entry = spooled(request, server=self._connection.target.identity, study_uid=study_uid)
+        entry = spooled(request, server=self._connection.target.identity)
         outbox = self._spool(entry)
         try:
             yield _Answered(entry, outbox)
         except _REFUSALS as error:
             if outbox is not None:
                 outbox.refuse(entry, error, [tell.trial for tell in request.tells])
+            raise
+        except NotFoundError as error:
+            self._given_up.add(entry.request_id)
+            if outbox is not None:
+                outbox.release(entry.request_id)
+                error.add_note(
+                    f"The result stays spooled in {outbox.folder} for a server with its study."
+                )
             raise
         except BaseException as error:
             if outbox is not None:
@@ -160,15 +173,21 @@ class Delivery:
         outbox, request = self.outbox, entry.request()
         if outbox is None or self._is_stopped.is_set():
             return False
+        if entry.study_uid in self._absent:
+            self._given_up.add(entry.request_id)
+            return True
         trials = [tell.trial for tell in request.tells]
         try:
-            self._check_study(entry, request.parent)
             response = self._connection.call(
                 lambda stubs: stubs.optimization.TellTrials, request
             )
         except _REFUSALS as error:
             logger.error("a spooled result was refused, see %s: %s", outbox.refused_path, error)
             outbox.refuse(entry, error, trials)
+        except NotFoundError as error:
+            logger.info("results stay spooled for a server with their study: %s", error)
+            self._absent.add(entry.study_uid)
+            self._given_up.add(entry.request_id)
         except InternalError as error:
             logger.error("a spooled result breaks the server, it stays spooled: %s", error)
             self._given_up.add(entry.request_id)
@@ -178,14 +197,6 @@ class Delivery:
         else:
             _Answered(entry, outbox)(response)
         return True
-
-    def _check_study(self, entry: SpooledTell, name: str) -> None:
-        """Raise unless the study is the one that was told, and not a new one of its name."""
-        study = self._connection.call(
-            lambda stubs: stubs.optimization.GetStudy, GetStudyRequest(name=name)
-        )
-        if study.uid != entry.study_uid:
-            raise NotFoundError(f"{name} is another study now")
 
 
 class _Answered:

@@ -50,10 +50,10 @@ class SpooledTell:
         return TellTrialsRequest.FromString(base64.b64decode(self.body))
 
 
-def spooled(request: TellTrialsRequest, *, server: str, study_uid: str) -> SpooledTell:
+def spooled(request: TellTrialsRequest, *, server: str) -> SpooledTell:
     """Make the entry of a request."""
     body = base64.b64encode(request.SerializeToString(deterministic=True)).decode()
-    return SpooledTell(request.request_id, server, study_uid, body)
+    return SpooledTell(request.request_id, server, request.study_uid, body)
 
 
 class Outbox:

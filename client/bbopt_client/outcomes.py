@@ -75,7 +75,7 @@ def measurement_of(
     for name, given in named.items():
         try:
             values[name] = value_of(given)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             violations.append(Violation(f"metrics[{name}]", str(error)))
     if violations:
         raise InvalidError(violations)

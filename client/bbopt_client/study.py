@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TypeAlias
 
-from bbopt.errors import InvalidError
+from bbopt.errors import InvalidError, NotFoundError
 from bbopt.problem import Problem
 from bbopt.rpc.names import StudyName, TrialName
 from bbopt.rpc.points import parameters_to_message
@@ -28,6 +28,7 @@ from bbopt.rpc.v1.optimization_service_pb2 import (
     TellAndAskRequest,
     TellTrialsResponse,
 )
+from bbopt.rpc.violations import within
 from bbopt.space import ParamValue
 from bbopt.specs import StudySpec
 from bbopt.trial import Outcome, TrialState
@@ -141,10 +142,17 @@ class Study:
         return self._message
 
     def refresh(self) -> "Study":
-        """Bring ``state`` and ``stats`` up to date."""
-        self._message = self.session.connection.call(
+        """Bring ``state`` and ``stats`` up to date.
+
+        Raises:
+            NotFoundError: The study is deleted, also if another one has its name by now.
+        """
+        message = self.session.connection.call(
             lambda stubs: stubs.optimization.GetStudy, GetStudyRequest(name=str(self.name))
         )
+        if message.uid != self.uid:
+            raise NotFoundError(f"{self.name} is another study now: this one is gone")
+        self._message = message
         self._state = study_state_from_message(self._message.state)
         return self
 
@@ -152,7 +160,9 @@ class Study:
         """Delete the study; its name is free again."""
         self.session.connection.call(
             lambda stubs: stubs.optimization.DeleteStudy,
-            DeleteStudyRequest(name=str(self.name), request_id=new_request_id()),
+            DeleteStudyRequest(
+                name=str(self.name), request_id=new_request_id(), study_uid=self.uid
+            ),
         )
         self._state = StudyState.DELETED
 
@@ -253,10 +263,10 @@ class Study:
             answers = self._send(told)
             return answers, self.ask(n, allow_fallback=allow_fallback, lease_s=lease_s)
         options = self.session.options
-        tell = tell_request(self.name, told)
+        tell = tell_request(self.name, told, uid=self.uid)
         ask = self._ask_request(n, options.ask_timeout_s, allow_fallback, lease_s)
         request = TellAndAskRequest(tell=tell, ask=ask, request_id=new_request_id())
-        with self.session.delivery.spooling(tell, study_uid=self.uid) as answered:
+        with self.session.delivery.spooling(tell) as answered:
             response = self.session.connection.call(
                 lambda stubs: stubs.optimization.TellAndAsk,
                 request,
@@ -291,13 +301,17 @@ class Study:
             outcome=outcome_to_message(outcome_of(result, self.problem)),
             reason=reason,
             request_id=new_request_id(),
+            study_uid=self.uid,
         )
         return self._call_for_trial(lambda stubs: stubs.optimization.AmendTrial, request)
 
     def stop(self, trial: Trial | int, reason: str = "") -> Trial:
         """Ask the worker of a trial to stop early; a queued trial is abandoned."""
         request = StopTrialRequest(
-            name=str(self._trial_name(trial)), reason=reason, request_id=new_request_id()
+            name=str(self._trial_name(trial)),
+            reason=reason,
+            request_id=new_request_id(),
+            study_uid=self.uid,
         )
         return self._call_for_trial(lambda stubs: stubs.optimization.StopTrial, request)
 
@@ -432,7 +446,7 @@ class Study:
     def _send(self, told: Sequence[Told]) -> list[TellResult]:
         if not told:
             return []
-        response = self.session.delivery.tell(tell_request(self.name, told), study_uid=self.uid)
+        response = self.session.delivery.tell(tell_request(self.name, told, uid=self.uid))
         return self._take_answers(told, response)
 
     def _ask_request(
@@ -445,6 +459,10 @@ class Study:
             if allow_fallback
             else AskTrialsRequest.DEGRADE_NEVER
         )
+        duration = None
+        if lease_s is not None:
+            with within("lease_s"):
+                duration = duration_to_message(lease_s)
         return AskTrialsRequest(
             parent=str(self.name),
             count=n,
@@ -452,7 +470,8 @@ class Study:
             request_id=new_request_id(),
             max_wait=duration_to_message(wait_s),
             degrade=degrade,
-            lease_duration=None if lease_s is None else duration_to_message(lease_s),
+            lease_duration=duration,
+            study_uid=self.uid,
         )
 
     def _asked(self, response: AskTrialsResponse) -> AskResult:
@@ -491,6 +510,7 @@ class Study:
             outcome=None if outcome is None else outcome_to_message(outcome),
             request_id=new_request_id(),
             labels=checked_labels(labels),
+            study_uid=self.uid,
         )
         return self._call_for_trial(lambda stubs: stubs.optimization.CreateTrial, request)
 
@@ -502,7 +522,15 @@ class Study:
             )
 
     def _trial_name(self, trial: Trial | int) -> TrialName:
-        number = trial.number if isinstance(trial, Trial) else operator.index(trial)
+        if isinstance(trial, Trial):
+            if trial.study.uid != self.uid:
+                raise InvalidError.of("trial", f"{trial.name} is a trial of another study")
+            number = trial.number
+        else:
+            try:
+                number = operator.index(trial)
+            except TypeError as error:
+                raise TypeError(f"a trial is a Trial or its number, not {trial!r}") from error
         return TrialName(self.name.project, self.name.study, number)
 
     def _call_for_trial(

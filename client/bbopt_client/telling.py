@@ -27,8 +27,8 @@ class Told:
         return isinstance(self.outcome, Failed)
 
 
-def tell_request(study: StudyName, told: Sequence[Told]) -> TellTrialsRequest:
-    """Write results of trials of one study."""
+def tell_request(study: StudyName, told: Sequence[Told], *, uid: str) -> TellTrialsRequest:
+    """Write results of trials of one study, and of no later one of its name."""
     return TellTrialsRequest(
         parent=str(study),
         tells=[
@@ -40,6 +40,7 @@ def tell_request(study: StudyName, told: Sequence[Told]) -> TellTrialsRequest:
             for each in told
         ],
         request_id=new_request_id(),
+        study_uid=uid,
     )
 
 

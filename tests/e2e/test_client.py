@@ -282,7 +282,17 @@ def test_a_study_without_a_seed_is_loaded_by_the_same_program_again(client: Clie
     )
 
     assert again.uid == first.uid
-    assert first.spec.seed != 0
+    assert first.spec.seed is not None
+
+
+def test_studies_of_one_seed_suggest_the_same_also_if_it_is_zero(client: Client) -> None:
+    first, second = (
+        client.create_study(name, space=SPACE, objective="-loss", strategy="random", seed=0)
+        for name in ("zero", "nil")
+    )
+
+    assert first.spec.seed == second.spec.seed == 0
+    assert [t.parameters for t in first.ask(3)] == [t.parameters for t in second.ask(3)]
 
 
 def test_a_deleted_study_takes_no_results_and_frees_its_name(
@@ -297,6 +307,47 @@ def test_a_deleted_study_takes_no_results_and_frees_its_name(
         client.study(study.id)
     again = client.create_study(study.id, space=SPACE, objective="-loss")
     assert again.uid != study.uid
+
+
+def test_a_handle_of_a_deleted_study_never_means_the_next_one_of_its_name(
+    client: Client, study: Study
+) -> None:
+    held = study.ask(3)
+    client.delete_study(study.id)
+    again = client.create_study(study.id, space=SPACE, objective="-loss", strategy="random")
+    theirs = again.ask(3)
+    before = again.refresh().revision
+
+    for refused in (
+        lambda: held[0].tell(0.5),
+        lambda: held[1].fail("node lost"),
+        lambda: study.tell(3, 0.5),
+        lambda: study.tell_and_ask([(held[2], 0.5)]),
+        lambda: study.ask(),
+        lambda: study.enqueue({"x": 0.5, "n": 2}),
+        lambda: study.stop(1),
+        study.refresh,
+        study.delete,
+    ):
+        with pytest.raises(NotFoundError, match="another study now"):
+            refused()
+
+    assert again.refresh().revision == before
+    theirs[0].tell(0.25)
+    with pytest.raises(NotFoundError, match="another study now"):
+        study.amend(1, 0.5)
+    assert again.trial(1).metrics == {"loss": 0.25}
+
+
+def test_a_study_takes_no_trial_of_another_one(client: Client, study: Study) -> None:
+    other = client.create_study("other", space=SPACE, objective="-loss")
+    (trial,) = study.ask()
+    other.ask()
+
+    with pytest.raises(InvalidError, match="a trial of another study"):
+        other.tell(trial, 0.5)
+
+    assert other.trial(1).state is TrialState.ACTIVE
 
 
 def test_what_is_wrong_is_said_with_the_field_as_the_caller_knows_it(study: Study) -> None:

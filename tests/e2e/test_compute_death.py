@@ -87,7 +87,7 @@ def assert_replays(db: Path, study_id: str) -> None:
     kept.check()
     assert kept.mismatches() == []
     # Of the first asks alone: those of a model take their time.
-    assert replay(SPEC.problem, SPEC.strategy, SPEC.seed + 1, kept.events[:8]) != []
+    assert replay(SPEC.problem, SPEC.strategy, SPEC.drawn_seed + 1, kept.events[:8]) != []
 
 
 def test_a_study_whose_compute_is_killed_gets_what_its_twin_gets(tmp_path: Path) -> None:

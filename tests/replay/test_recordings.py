@@ -49,7 +49,7 @@ def not_reproduced(recording: Recording, *, tolerance: float) -> list[Mismatch]:
         apart = np.abs(codec.encode(mismatch.recorded) - codec.encode(replayed))
         return float(np.nanmax(apart)) > tolerance
 
-    found = replay(spec.problem, spec.strategy, spec.seed, recording.events)
+    found = replay(spec.problem, spec.strategy, spec.drawn_seed, recording.events)
     return [each for each in found if tolerance == 0.0 or is_off(each)]
 
 
@@ -153,7 +153,7 @@ def test_live_rebuilt_evicted_and_rested_studies_suggest_the_same(name: str) -> 
     spec, events = recording.spec, recording.events
     seen = 0
     live = _optimizer(spec)
-    rested = Optimizer(spec.problem, spec.strategy, spec.seed, keeps_history=False)
+    rested = Optimizer(spec.problem, spec.strategy, spec.drawn_seed, keeps_history=False)
     hot = HotStudies(_optimizer, n_bytes=lambda _: 1, max_studies=1, max_bytes=1)
 
     def evicted(revision: int) -> Optimizer:
@@ -187,4 +187,4 @@ def test_live_rebuilt_evicted_and_rested_studies_suggest_the_same(name: str) -> 
 
 
 def _optimizer(spec: StudySpec) -> Optimizer:
-    return Optimizer(spec.problem, spec.strategy, spec.seed)
+    return Optimizer(spec.problem, spec.strategy, spec.drawn_seed)

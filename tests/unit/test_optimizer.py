@@ -1,6 +1,9 @@
 """The ask-tell object: its verbs, its log, and what it adopts from the log."""
 
+import copy
 import math
+import pickle
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -50,6 +53,12 @@ def problem(**options: object) -> Problem:
     return Problem.of(SPACE, "-loss", **options)  # type: ignore[arg-type]
 
 
+def _pickled(study: Optimizer) -> Optimizer:
+    copied = pickle.loads(pickle.dumps(study))  # noqa: S301 - our own bytes
+    assert isinstance(copied, Optimizer)
+    return copied
+
+
 def optimizer(strategy: object = "sobol", **options: object) -> Optimizer:
     return Optimizer(problem(**options), strategy, seed=1)
 
@@ -96,6 +105,7 @@ class TestAskingAndTelling:
             {"loss": None},
             {"loss": (1.0, -1.0)},
             {"loss": True},
+            {"loss": 10**400},
         ],
     )
     def test_a_wrong_result_is_refused_and_changes_nothing(self, told: object) -> None:
@@ -111,9 +121,34 @@ class TestAskingAndTelling:
         with pytest.raises(InvalidError, match="one metric"):
             study.tell(study.ask()[0], 1.0)
 
+    def test_what_is_no_trial_is_said(self) -> None:
+        with pytest.raises(TypeError, match="a Trial or its number"):
+            optimizer().tell({"x": 0.5}, 1.0)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, _pickled])
+    def test_a_copy_goes_on_like_the_original(
+        self, again: Callable[[Optimizer], Optimizer]
+    ) -> None:
+        study = optimizer("gp")
+        for trial in study.ask(6):
+            study.tell(trial, float(trial.number))
+        study.tell(study.ask()[0], 0.0)
+        twin = again(study)
+        assert twin.ask(2) == study.ask(2)
+        twin.tell(8, 0.0)
+        assert study.trials[8].outcome is None
+
     def test_an_unknown_trial_is_not_found(self) -> None:
         with pytest.raises(NotFoundError):
             optimizer().tell(1, 0.0)
+
+    def test_a_trial_of_another_optimizer_is_refused(self) -> None:
+        mine, other = optimizer("sobol"), optimizer("random")
+        mine.ask(3)
+        theirs = other.ask(3)[2]
+        with pytest.raises(InvalidError, match="not of this optimizer"):
+            mine.tell(theirs, 1.0)
+        assert mine.trials[3].outcome is None
 
     def test_a_second_result_is_refused_unless_it_is_the_same(self) -> None:
         study = optimizer()

@@ -144,18 +144,21 @@ class DeleteStudyRequest(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     ETAG_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    STUDY_UID_FIELD_NUMBER: builtins.int
     name: builtins.str
     etag: builtins.str
     """Unset: whatever its version."""
     request_id: builtins.str
+    study_uid: builtins.str
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         etag: builtins.str = ...,
         request_id: builtins.str = ...,
+        study_uid: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["etag", b"etag", "name", b"name", "request_id", b"request_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["etag", b"etag", "name", b"name", "request_id", b"request_id", "study_uid", b"study_uid"]) -> None: ...
 
 Global___DeleteStudyRequest: typing_extensions.TypeAlias = DeleteStudyRequest
 
@@ -193,6 +196,7 @@ class AskTrialsRequest(google.protobuf.message.Message):
     MAX_WAIT_FIELD_NUMBER: builtins.int
     DEGRADE_FIELD_NUMBER: builtins.int
     LEASE_DURATION_FIELD_NUMBER: builtins.int
+    STUDY_UID_FIELD_NUMBER: builtins.int
     parent: builtins.str
     """projects/{project}/studies/{study}"""
     count: builtins.int
@@ -200,6 +204,7 @@ class AskTrialsRequest(google.protobuf.message.Message):
     worker_id: builtins.str
     request_id: builtins.str
     degrade: Global___AskTrialsRequest.Degrade.ValueType
+    study_uid: builtins.str
     @property
     def max_wait(self) -> google.protobuf.duration_pb2.Duration:
         """Long poll. Unset: until shortly before the RPC deadline."""
@@ -218,9 +223,10 @@ class AskTrialsRequest(google.protobuf.message.Message):
         max_wait: google.protobuf.duration_pb2.Duration | None = ...,
         degrade: Global___AskTrialsRequest.Degrade.ValueType = ...,
         lease_duration: google.protobuf.duration_pb2.Duration | None = ...,
+        study_uid: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["lease_duration", b"lease_duration", "max_wait", b"max_wait"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["count", b"count", "degrade", b"degrade", "lease_duration", b"lease_duration", "max_wait", b"max_wait", "parent", b"parent", "request_id", b"request_id", "worker_id", b"worker_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["count", b"count", "degrade", b"degrade", "lease_duration", b"lease_duration", "max_wait", b"max_wait", "parent", b"parent", "request_id", b"request_id", "study_uid", b"study_uid", "worker_id", b"worker_id"]) -> None: ...
 
 Global___AskTrialsRequest: typing_extensions.TypeAlias = AskTrialsRequest
 
@@ -311,10 +317,12 @@ class TellTrialsRequest(google.protobuf.message.Message):
     TELLS_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     ATOMIC_FIELD_NUMBER: builtins.int
+    STUDY_UID_FIELD_NUMBER: builtins.int
     parent: builtins.str
     request_id: builtins.str
     atomic: builtins.bool
     """One bad tell refuses them all."""
+    study_uid: builtins.str
     @property
     def tells(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Tell]: ...
     def __init__(
@@ -324,8 +332,9 @@ class TellTrialsRequest(google.protobuf.message.Message):
         tells: collections.abc.Iterable[Global___Tell] | None = ...,
         request_id: builtins.str = ...,
         atomic: builtins.bool = ...,
+        study_uid: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["atomic", b"atomic", "parent", b"parent", "request_id", b"request_id", "tells", b"tells"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["atomic", b"atomic", "parent", b"parent", "request_id", b"request_id", "study_uid", b"study_uid", "tells", b"tells"]) -> None: ...
 
 Global___TellTrialsRequest: typing_extensions.TypeAlias = TellTrialsRequest
 
@@ -729,8 +738,10 @@ class CreateTrialRequest(google.protobuf.message.Message):
     OUTCOME_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
+    STUDY_UID_FIELD_NUMBER: builtins.int
     parent: builtins.str
     request_id: builtins.str
+    study_uid: builtins.str
     @property
     def parameters(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, bbopt.rpc.v1.study_pb2.ParamValue]: ...
     @property
@@ -747,9 +758,10 @@ class CreateTrialRequest(google.protobuf.message.Message):
         outcome: bbopt.rpc.v1.trial_pb2.Outcome | None = ...,
         request_id: builtins.str = ...,
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        study_uid: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["outcome", b"outcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["labels", b"labels", "outcome", b"outcome", "parameters", b"parameters", "parent", b"parent", "request_id", b"request_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["labels", b"labels", "outcome", b"outcome", "parameters", b"parameters", "parent", b"parent", "request_id", b"request_id", "study_uid", b"study_uid"]) -> None: ...
 
 Global___CreateTrialRequest: typing_extensions.TypeAlias = CreateTrialRequest
 
@@ -832,9 +844,11 @@ class AmendTrialRequest(google.protobuf.message.Message):
     OUTCOME_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    STUDY_UID_FIELD_NUMBER: builtins.int
     name: builtins.str
     reason: builtins.str
     request_id: builtins.str
+    study_uid: builtins.str
     @property
     def outcome(self) -> bbopt.rpc.v1.trial_pb2.Outcome: ...
     def __init__(
@@ -844,9 +858,10 @@ class AmendTrialRequest(google.protobuf.message.Message):
         outcome: bbopt.rpc.v1.trial_pb2.Outcome | None = ...,
         reason: builtins.str = ...,
         request_id: builtins.str = ...,
+        study_uid: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["outcome", b"outcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "outcome", b"outcome", "reason", b"reason", "request_id", b"request_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "outcome", b"outcome", "reason", b"reason", "request_id", b"request_id", "study_uid", b"study_uid"]) -> None: ...
 
 Global___AmendTrialRequest: typing_extensions.TypeAlias = AmendTrialRequest
 
@@ -859,17 +874,20 @@ class StopTrialRequest(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    STUDY_UID_FIELD_NUMBER: builtins.int
     name: builtins.str
     reason: builtins.str
     request_id: builtins.str
+    study_uid: builtins.str
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         reason: builtins.str = ...,
         request_id: builtins.str = ...,
+        study_uid: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "reason", b"reason", "request_id", b"request_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "reason", b"reason", "request_id", b"request_id", "study_uid", b"study_uid"]) -> None: ...
 
 Global___StopTrialRequest: typing_extensions.TypeAlias = StopTrialRequest
 

@@ -34,6 +34,9 @@ class OptimizationServiceStub(object):
     Every mutation but the heartbeat carries a request_id of 8 to 64 characters, made once per
     logical call: the same id with the same request gets the stored answer, with another
     request it is INVALID_ARGUMENT (REQUEST_ID_REUSED).
+
+    A study_uid in a mutation says which study is meant: NOT_FOUND if another one has its name by
+    now. Unset: whichever has the name. A lease token does the same for what needs one.
     """
 
     def __init__(self, channel):
@@ -135,6 +138,9 @@ class OptimizationServiceServicer(object):
     Every mutation but the heartbeat carries a request_id of 8 to 64 characters, made once per
     logical call: the same id with the same request gets the stored answer, with another
     request it is INVALID_ARGUMENT (REQUEST_ID_REUSED).
+
+    A study_uid in a mutation says which study is meant: NOT_FOUND if another one has its name by
+    now. Unset: whichever has the name. A lease token does the same for what needs one.
     """
 
     def CreateStudy(self, request, context):
@@ -341,6 +347,9 @@ class OptimizationService(object):
     Every mutation but the heartbeat carries a request_id of 8 to 64 characters, made once per
     logical call: the same id with the same request gets the stored answer, with another
     request it is INVALID_ARGUMENT (REQUEST_ID_REUSED).
+
+    A study_uid in a mutation says which study is meant: NOT_FOUND if another one has its name by
+    now. Unset: whichever has the name. A lease token does the same for what needs one.
     """
 
     @staticmethod

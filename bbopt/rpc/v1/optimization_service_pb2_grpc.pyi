@@ -306,6 +306,9 @@ class OptimizationServiceStub(typing.Generic[_OptimizationServiceCreateStudyType
     Every mutation but the heartbeat carries a request_id of 8 to 64 characters, made once per
     logical call: the same id with the same request gets the stored answer, with another
     request it is INVALID_ARGUMENT (REQUEST_ID_REUSED).
+
+    A study_uid in a mutation says which study is meant: NOT_FOUND if another one has its name by
+    now. Unset: whichever has the name. A lease token does the same for what needs one.
     """
 
     @typing.overload
@@ -563,6 +566,9 @@ class OptimizationServiceServicer(metaclass=abc.ABCMeta):
     Every mutation but the heartbeat carries a request_id of 8 to 64 characters, made once per
     logical call: the same id with the same request gets the stored answer, with another
     request it is INVALID_ARGUMENT (REQUEST_ID_REUSED).
+
+    A study_uid in a mutation says which study is meant: NOT_FOUND if another one has its name by
+    now. Unset: whichever has the name. A lease token does the same for what needs one.
     """
 
     @abc.abstractmethod

@@ -117,7 +117,7 @@ def _tune(
 ) -> Result:
     """Run one study to its budget on worker processes of its own."""
     problem = digits_problem(options.n_trials)
-    # Zero would let the server draw a seed of its own.
+    # One more: the figures of docs/demo.md are of this seed.
     spec = StudySpec(problem, strategy, seed=options.seed + 1)
     if chaos is not None:
         spec = replace(spec, lease=LeasePolicy(duration_s=LEASE_S))

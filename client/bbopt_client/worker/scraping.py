@@ -86,10 +86,11 @@ def parse_metrics_option(text: str, names: frozenset[str]) -> OutputReader:
 
 
 def _name_value_pattern(names: frozenset[str]) -> re.Pattern[str]:
-    # Katib's `name=value` restricted to the study's metrics: other words cost nothing.
+    # Katib's `name=value` restricted to the study's metrics: other words cost nothing. What
+    # ends in a comma and a digit is `0,5` or `1,024`, and the part before no value at all.
     alternatives = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     return re.compile(
-        rf"(?<![\w|.-])({alternatives})\s*=\s*({_NUMBER})(?![\w.])", re.IGNORECASE
+        rf"(?<![\w|.-])({alternatives})\s*=\s*({_NUMBER})(?![\w.]|,\d)", re.IGNORECASE
     )
 
 

@@ -37,7 +37,7 @@ def load_engine(device: str) -> Engine:
 
     def build(spec: StudySpec) -> Optimizer:
         return Optimizer(
-            spec.problem, spec.strategy, spec.seed, device=name, keeps_history=False
+            spec.problem, spec.strategy, spec.drawn_seed, device=name, keeps_history=False
         )
 
     return Engine(build, estimate_bytes, is_fatal=_has_lost_its_device)

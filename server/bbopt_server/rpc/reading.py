@@ -1,6 +1,7 @@
 """Messages -> commands. Whatever is wrong with a request is said here, all at once."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bbopt.errors import InvalidError
 from bbopt.rpc.enums import known
@@ -55,10 +56,10 @@ _ALLOWS_FALLBACK = {
 }
 
 
-def study_name(text: str, field: str) -> StudyName:
+def study_name(text: str, field: str, uid: str = "") -> StudyName:
     """Read the name of a study."""
     with within(field):
-        return StudyName.parse(text)
+        return StudyName.parse(text, uid)
 
 
 def trial_name(text: str, field: str) -> TrialName:
@@ -116,14 +117,15 @@ def create_study(request: service_pb2.CreateStudyRequest) -> CreateStudy:
 
 def delete_study(request: service_pb2.DeleteStudyRequest) -> DeleteStudy:
     """Read which study to delete."""
-    return DeleteStudy(study_name(request.name, "name"), request.etag)
+    name = study_name(request.name, "name", request.study_uid)
+    return DeleteStudy(name, request.etag)
 
 
 def ask(request: service_pb2.AskTrialsRequest) -> Ask:
     """Read what is asked for."""
     violations = Violations()
     with violations.within("parent"):
-        study = StudyName.parse(request.parent)
+        study = StudyName.parse(request.parent, request.study_uid)
     if not 0 <= request.count <= MAX_COUNT:
         violations.add("count", f"must be in [0, {MAX_COUNT}], not {request.count}")
     with violations.within("worker_id"):
@@ -155,7 +157,7 @@ def tell(request: service_pb2.TellTrialsRequest) -> Tell:
     """Read a batch of outcomes; what is wrong with one item stays with the item."""
     violations = Violations()
     with violations.within("parent"):
-        study = StudyName.parse(request.parent)
+        study = StudyName.parse(request.parent, request.study_uid)
     _check_size(violations, "tells", len(request.tells))
     violations.check()
     items = tuple(_tell_item(item, study) for item in request.tells)
@@ -265,7 +267,7 @@ def create_trial(request: service_pb2.CreateTrialRequest) -> CreateTrial:
 
     What is wrong with these is kept, for the study to say together with what it finds itself.
     """
-    study = study_name(request.parent, "parent")
+    study = study_name(request.parent, "parent", request.study_uid)
     violations = Violations()
     parameters = {}
     for name in sorted(request.parameters):
@@ -312,7 +314,8 @@ def amend_trial(request: service_pb2.AmendTrialRequest) -> AmendTrial:
     if violations and isinstance(outcome, Misread):
         violations.extend(outcome.faults)
     violations.check()
-    return AmendTrial(name.parent, name.number, outcome, reason)
+    study = replace(name.parent, uid=request.study_uid)
+    return AmendTrial(study, name.number, outcome, reason)
 
 
 def stop_trial(request: service_pb2.StopTrialRequest) -> StopTrial:
@@ -323,7 +326,8 @@ def stop_trial(request: service_pb2.StopTrialRequest) -> StopTrial:
     with violations.within("reason"):
         reason = checked_text(request.reason)
     violations.check()
-    return StopTrial(name.parent, name.number, reason)
+    study = replace(name.parent, uid=request.study_uid)
+    return StopTrial(study, name.number, reason)
 
 
 def predict(

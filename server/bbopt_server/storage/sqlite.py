@@ -72,9 +72,9 @@ class SqliteStore:
         Raises:
             UnavailableError: Another server has the file, or it cannot be opened durably.
             PreconditionError: It belongs to another application or to a newer version.
-            DataLossError: It is damaged.
+            DataLossError: It is damaged, or lacks its log.
         """
-        connection = connect(path, load_migrations("sqlite"))
+        connection = connect(path, load_migrations("sqlite"), serves=True)
         allocate_log(path)
         return cls(connection, path=path, on_point=on_point)
 

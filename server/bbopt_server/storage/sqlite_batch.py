@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from bbopt.errors import DataLossError, UnavailableError
 from bbopt_server.crash_points import reach
+from bbopt_server.storage.sqlite_connection import write_back
 from bbopt_server.storage.sqlite_rows import StudyRows, TrialRows
 from bbopt_server.storage.sqlite_transaction import SqliteTransaction
 from bbopt_server.storage.store import Transaction
@@ -215,7 +216,7 @@ class Batches:
             return
         try:
             reach("store.before_checkpoint")
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            write_back(self._connection)
             reach("store.after_checkpoint")
         except sqlite3.Error as error:
             _log.warning("%s: the last checkpoint failed: %s", self._path, error)

@@ -20,6 +20,8 @@ from bbopt_server.storage.schema import Migration, migrate
 APPLICATION_ID = int.from_bytes(b"bbop", "big")
 """Tells a database of ours from any other SQLite file."""
 
+_SERVED = 1
+"""Version in the header of a file whose server has not ended: what is new is in its log."""
 _LOG_BYTES = 1500 * (4096 + 24)
 """About as long as the log gets before it is written back: pages with their headers."""
 _CHECK_LIMIT_S = 10.0
@@ -38,7 +40,11 @@ def open_private(path: str) -> sqlite3.Connection:
 
 
 def connect(
-    path: str, migrations: Sequence[Migration], *, open_file: OpenFile = open_private
+    path: str,
+    migrations: Sequence[Migration],
+    *,
+    open_file: OpenFile = open_private,
+    serves: bool = False,
 ) -> sqlite3.Connection:
     """Open a database file and make it ready: ours alone, durable, sound, up to date.
 
@@ -46,6 +52,7 @@ def connect(
         path: The file; its folder must exist.
         migrations: The schema that this version works with.
         open_file: For tests of faults: opens the file on a disk that fails.
+        serves: Note in the file that it is of no use without its log, until ``write_back``.
 
     Returns:
         A connection in autocommit mode that may be handed to another thread.
@@ -54,18 +61,28 @@ def connect(
         UnavailableError: Another process has the file, it cannot be opened, or the settings
             that durability needs cannot be had.
         PreconditionError: It is the file of another application or of a newer version.
-        DataLossError: It is damaged.
+        DataLossError: It is damaged, or lacks its log.
     """
+    has_log = os.path.exists(f"{os.path.realpath(path)}-wal")  # Before SQLite makes one.
     try:
         connection = open_file(path)
     except (OSError, sqlite3.OperationalError) as error:
         raise UnavailableError(f"{path} cannot be opened: {error}") from error
     try:
         _claim(connection, path)
+        if not has_log and _is_served(connection):
+            raise DataLossError(
+                f"{path} was not closed by its server, and its log "
+                f"{os.path.basename(path)}-wal is not beside it: the last results may be "
+                "missing. Put the log there, or have the file served as it is by setting its "
+                "user_version to 0 (see Backups in docs/cli.md)"
+            )
         _set_up(connection, path)
         _check(connection, path)
         reach("open.before_migrating")
         migrate(connection, migrations, path=path)
+        if serves:
+            _mark_served(connection)
     except sqlite3.DatabaseError as error:
         connection.close()
         raise _explained(error, path) from error
@@ -73,6 +90,25 @@ def connect(
         connection.close()
         raise
     return connection
+
+
+def _mark_served(connection: sqlite3.Connection) -> None:
+    """Note in the file itself, not only in its log, that it is of no use without its log."""
+    if not _is_served(connection):
+        connection.execute(f"PRAGMA user_version = {_SERVED}")
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+
+def write_back(connection: sqlite3.Connection) -> None:
+    """Write the whole log back into the file, which then needs no log."""
+    if _is_served(connection):
+        connection.execute("PRAGMA user_version = 0")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+
+def _is_served(connection: sqlite3.Connection) -> bool:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return bool(version == _SERVED)
 
 
 def _create_private(path: str) -> None:

@@ -44,7 +44,7 @@ class CreateStudy:
 
     name: StudyName
     spec: StudySpec
-    """A seed of 0 asks for one to be drawn."""
+    """No seed asks for one to be drawn."""
     display_name: str
     labels: Mapping[str, str]
     if_exists: IfExists

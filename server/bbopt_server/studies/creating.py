@@ -94,7 +94,9 @@ def create(
     if existing is not None:
         return _existing(existing, command, outside)
     at = outside.wall()
-    spec = command.spec if command.spec.seed else replace(command.spec, seed=outside.new_seed())
+    spec = command.spec
+    if spec.seed is None:
+        spec = replace(spec, seed=outside.new_seed())
     row = StudyRow(
         key=0,
         uid="" if command.is_trial_run else outside.new_uid(),
@@ -135,7 +137,7 @@ def _existing(row: StudyRow, command: CreateStudy, outside: Outside) -> StudyRow
         return row
     stored = outside.specs.spec_of(row)
     given = command.spec
-    if given.seed == 0:
+    if given.seed is None:
         given = replace(given, seed=stored.seed)  # No seed asked for: any will do.
     lines = differences(stored, given)
     if command.if_exists is IfExists.LOAD_IF_SPEC_EQUAL and not lines:

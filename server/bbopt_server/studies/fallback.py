@@ -41,6 +41,6 @@ def _points(spec: StudySpec, numbers: Sequence[int]) -> list[dict[str, ParamValu
     codec = Codec(spec.problem.space)
     points = []
     for number in numbers:
-        rng = np.random.default_rng([spec.seed, _STREAM, number])
+        rng = np.random.default_rng([spec.drawn_seed, _STREAM, number])
         points.append(codec.decode(codec.sample(rng, 1)[0]))
     return points

@@ -59,11 +59,13 @@ def find_study(tx: Transaction, name: StudyName) -> StudyRow:
     """Return a study that is not deleted.
 
     Raises:
-        NotFoundError: There is none.
+        NotFoundError: There is none, or it is not the one of that name that is meant.
     """
     row = tx.study(name.project, name.study)
     if row is None:
         raise NotFoundError(f"there is no study {name}")
+    if name.uid and name.uid != row.uid:
+        raise NotFoundError(f"{name} is another study now: the one that was meant is gone")
     return row
 
 

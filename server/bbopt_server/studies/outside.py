@@ -24,7 +24,7 @@ def _tokens() -> Iterator[str]:
 
 
 def _seed() -> int:
-    return secrets.randbelow(2**64 - 1) + 1  # 0 would mean "draw one".
+    return secrets.randbelow(2**64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,7 @@ def test_a_full_file_says_everything() -> None:
 
 def test_a_short_file_has_the_defaults() -> None:
     spec = read(SHORT)
-    assert (spec.strategy, spec.seed, spec.lease) == (AutoSpec(), 0, LeasePolicy())
+    assert (spec.strategy, spec.seed, spec.lease) == (AutoSpec(), None, LeasePolicy())
     assert spec.problem.budget == Budget()
 
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
@@ -97,7 +98,7 @@ class FakeService(OptimizationServiceServicer, InsightServiceServicer):
             name = f"{request.parent}/studies/{request.study_id}"
             study = study_pb2.Study()
             study.CopyFrom(request.study)
-            study.name, study.uid = name, f"uid-{len(self.studies)}"
+            study.name, study.uid = name, uuid4().hex
             study.state = study_pb2.Study.STATE_ACTIVE
             self.studies[name] = study
             self.trials[name] = {}
@@ -303,10 +304,11 @@ class FakeService(OptimizationServiceServicer, InsightServiceServicer):
             self.answers[request_id] = kept
         return kept
 
-    def _study(self, name: str) -> study_pb2.Study:
-        if name not in self.studies:
+    def _study(self, name: str, uid: str = "") -> study_pb2.Study:
+        found = self.studies.get(name)
+        if found is None or (uid and uid != found.uid):
             raise NotFoundError(f"there is no {name}")
-        return self.studies[name]
+        return found
 
     def _trial(self, name: str) -> trial_pb2.Trial:
         study, _, number = name.rpartition("/trials/")
@@ -327,7 +329,7 @@ class FakeService(OptimizationServiceServicer, InsightServiceServicer):
         return trial
 
     def _ask(self, request: Any) -> pb2.AskTrialsResponse:  # noqa: ANN401
-        study = self._study(request.parent)
+        study = self._study(request.parent, request.study_uid)
         response = pb2.AskTrialsResponse(study_state=study.state)
         trials = self.trials[request.parent]
         budget = study.spec.budget
@@ -349,7 +351,7 @@ class FakeService(OptimizationServiceServicer, InsightServiceServicer):
         return response
 
     def _tell(self, request: Any) -> pb2.TellTrialsResponse:  # noqa: ANN401
-        study = self._study(request.parent)
+        study = self._study(request.parent, request.study_uid)
         response = pb2.TellTrialsResponse()
         for tell in request.tells:
             result = response.results.add(trial=tell.trial)

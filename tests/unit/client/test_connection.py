@@ -290,7 +290,8 @@ def test_a_client_may_be_used_from_many_threads(study: Study, service: FakeServi
 
 
 @pytest.mark.parametrize(
-    "address", ["", "host", "host:", ":50151", "host:0", "host:x", "h:70000"]
+    "address",
+    ["", "host", "host:", ":50151", "host:0", "host:x", "h:70000", "http://h:1", 50151],
 )
 def test_a_wrong_address_is_refused_before_any_call(
     address: str, monkeypatch: pytest.MonkeyPatch

@@ -13,6 +13,7 @@ from bbopt.errors import (
     InternalError,
     InvalidError,
     NotFoundError,
+    PreconditionError,
     TrialFinishedError,
     UnavailableError,
 )
@@ -111,7 +112,7 @@ def test_a_client_that_is_killed_during_a_tell_loses_nothing_and_tells_once(
     assert pending(tmp_path) == []
 
 
-def test_a_result_of_a_study_that_was_replaced_is_set_aside(
+def test_a_result_waits_for_the_server_that_has_its_study(
     fake: FakeServer, service: FakeService, tmp_path: Path
 ) -> None:
     with Client(fake.address, outbox=tmp_path, options=IMPATIENT) as client:
@@ -120,16 +121,22 @@ def test_a_result_of_a_study_that_was_replaced_is_set_aside(
         fake.stop()
         with pytest.raises(UnavailableError):
             trial.tell(0.5)
-    service.studies[str(study.name)].uid = "another"
-    again = serve(service, fake.address)
+    other = FakeService()
+    elsewhere = serve(other, fake.address)
 
     with Client(fake.address, outbox=tmp_path, options=FAST) as client:
+        client.create_study("s", space=[Float("x", -9, 9)], objective="-loss").ask()
         assert client.flush(10.0)
+    elsewhere.stop()
 
-    assert service.n_told == {}
-    (line,) = (tmp_path / "refused.jsonl").read_text().splitlines()
-    assert "another study" in json.loads(line)["message"]
+    assert other.n_told == {}
+    assert len(pending(tmp_path)) == 1
+    again = serve(service, fake.address)
+    with Client(fake.address, outbox=tmp_path, options=FAST) as client:
+        assert client.flush(10.0)
     again.stop()
+    assert service.n_told == {1: 1}
+    assert pending(tmp_path) == []
 
 
 def test_a_refused_result_raises_and_is_kept(
@@ -151,14 +158,27 @@ def test_a_refused_batch_is_kept_whole(
     study: Study, service: FakeService, tmp_path: Path
 ) -> None:
     (trial,) = study.ask()
-    service.fail("TellTrials", Fault(error=NotFoundError("no such study")))
+    service.fail("TellTrials", Fault(error=PreconditionError("no")))
 
-    with pytest.raises(NotFoundError):
+    with pytest.raises(PreconditionError):
         trial.tell(0.5)
 
     (line,) = (tmp_path / "outbox" / "refused.jsonl").read_text().splitlines()
     assert json.loads(line)["trials"] == [trial.name]
     assert pending(tmp_path / "outbox") == []
+
+
+def test_a_result_of_a_study_that_is_gone_stays_spooled_and_says_so(
+    study: Study, service: FakeService, tmp_path: Path
+) -> None:
+    (trial,) = study.ask()
+    service.studies.clear()
+
+    with pytest.raises(NotFoundError) as caught:
+        trial.tell(0.5)
+
+    assert "stays spooled" in caught.value.__notes__[0]
+    assert len(pending(tmp_path / "outbox")) == 1
 
 
 def test_what_the_client_itself_refuses_is_neither_spooled_nor_sent(

@@ -20,7 +20,7 @@ def entry(number: int, server: str = SERVER) -> SpooledTell:
         tells=[Tell(trial=str(number))],
         request_id=f"request-{number}",
     )
-    return spooled(request, server=server, study_uid="uid")
+    return spooled(request, server=server)
 
 
 def spools(folder: Path) -> list[Path]:

@@ -194,7 +194,7 @@ def test_points_states_and_counts_of_the_wrong_kind_are_refused(study: Study) ->
     with pytest.raises(InvalidError, match="states: must be of TrialState"):
         study.trials("completed")  # type: ignore[arg-type]
     for call in (study.ask, study.trial):
-        with pytest.raises(TypeError, match="integer"):
+        with pytest.raises(TypeError, match=r"integer|its number"):
             call("3")  # type: ignore[arg-type]
 
 
@@ -269,6 +269,17 @@ def test_an_empty_ask_is_false_and_says_why(client: Client) -> None:
 def test_a_number_of_trials_that_no_server_takes_is_refused(study: Study, n: int) -> None:
     with pytest.raises(InvalidError, match="256"):
         study.ask(n)
+
+
+def test_arguments_of_the_wrong_kind_are_named(client: Client, study: Study) -> None:
+    with pytest.raises(InvalidError, match="lease_s: must be between"):
+        study.ask(lease_s=-1)
+    with pytest.raises(TypeError, match=r"a Trial or its number, not \{'x'"):
+        study.tell({"x": 0.5}, 1.0)  # type: ignore[arg-type]
+    with pytest.raises(InvalidError, match="parameters: must be values by name"):
+        study.enqueue([0.5])  # type: ignore[arg-type]
+    with pytest.raises(InvalidError, match="of type NoneType"):
+        client.study(None)  # type: ignore[arg-type]
 
 
 def test_an_ask_says_how_long_it_waits_and_what_it_takes(
@@ -372,6 +383,7 @@ def test_a_result_may_be_written_in_many_ways(
         ({"loss": "0.5"}, "number"),
         ({"loss": True}, "number"),
         ({"loss": None}, "number"),
+        ({"loss": 10**400}, "too large"),
         ({"loss": (1, 2, 3)}, "3 numbers"),
         ({"loss": (1.0, -0.1)}, "sd"),
         ("0.5", "number"),

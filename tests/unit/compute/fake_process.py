@@ -127,7 +127,7 @@ def run(orders: Path) -> int:
         return Engine(build, lambda _: 1000, is_fatal=lambda error: "CUDA" in str(error))
 
     def build(spec: StudySpec) -> FakeOptimizer:
-        return FakeOptimizer(spec.seed, orders)
+        return FakeOptimizer(spec.drawn_seed, orders)
 
     return main(sys.argv[2:], load)
 

@@ -71,7 +71,7 @@ def test_the_process_suggests_what_the_library_suggests(
     async def scenario() -> None:
         study = RecordedStudy("like the library", GP)
         spec = study_spec_from_message(study.spec)
-        twin = Optimizer(spec.problem, spec.strategy, spec.seed)
+        twin = Optimizer(spec.problem, spec.strategy, spec.drawn_seed)
         for _ in range(N_ROUNDS):
             fresh = map(log_pb2.LogEvent.FromString, study.events[twin.revision :])
             twin.fold(map(event_from_message, fresh))

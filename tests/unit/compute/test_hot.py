@@ -21,7 +21,7 @@ def hot_studies(
     clock: Callable[[], float] = lambda: 0.0,
 ) -> HotStudies:
     return HotStudies(
-        lambda spec: FakeOptimizer(spec.seed, Path("nowhere")),
+        lambda spec: FakeOptimizer(spec.drawn_seed, Path("nowhere")),
         n_bytes=lambda _: MODELS,
         max_studies=max_studies,
         max_bytes=max_bytes,

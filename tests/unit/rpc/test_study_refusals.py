@@ -27,7 +27,7 @@ def test_what_is_unset_takes_its_default() -> None:
     spec = message()
     for field in ("strategy", "lease", "budget", "seed"):
         spec.ClearField(field)
-    expected = StudySpec(PROBLEM, AutoSpec(), seed=0, lease=LeasePolicy())
+    expected = StudySpec(PROBLEM, AutoSpec(), seed=None, lease=LeasePolicy())
     assert study.study_spec_from_message(spec) == expected
 
 
@@ -129,7 +129,7 @@ def test_a_seed_must_fit_its_field(seed: int) -> None:
         study.study_spec_to_message(StudySpec(PROBLEM, seed=seed))
 
 
-@pytest.mark.parametrize("seed", [2**63, 2**64 - 1])
-def test_a_large_seed_survives(seed: int) -> None:
+@pytest.mark.parametrize("seed", [None, 0, 2**63, 2**64 - 1])
+def test_every_seed_and_none_survive(seed: int | None) -> None:
     spec = StudySpec(PROBLEM, GPSpec(), seed)
     assert study.study_spec_from_message(study.study_spec_to_message(spec)).seed == seed

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bbopt.errors import UnavailableError
+from bbopt.errors import DataLossError, UnavailableError
 from bbopt_server.storage import sqlite_batch
 from bbopt_server.storage.schema import load_migrations
 from bbopt_server.storage.sqlite import SqliteStore
@@ -321,6 +321,25 @@ def test_the_log_has_its_blocks_before_it_needs_them(tmp_path: Path) -> None:
         reopened = SqliteStore.open(str(copied / path.name))
         assert await reopened.read(numbers) == list(range(1, 100))
         await reopened.transact(adding(100))
+        await reopened.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_file_is_refused_without_the_log_that_its_server_had(tmp_path: Path) -> None:
+    path, alone, ended = (tmp_path / name for name in ("studies.db", "alone.db", "ended.db"))
+
+    async def scenario() -> None:
+        store = SqliteStore.open(str(path))
+        await store.transact(lambda t: t.insert_study(study_row()))
+        await store.transact(adding(1))
+        alone.write_bytes(path.read_bytes())
+        await store.close()
+        ended.write_bytes(path.read_bytes())
+        with pytest.raises(DataLossError, match=r"its log alone\.db-wal is not beside it"):
+            SqliteStore.open(str(alone))
+        reopened = SqliteStore.open(str(ended))
+        assert await reopened.read(numbers) == [1]
         await reopened.close()
 
     asyncio.run(scenario())

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.quasirandom import SobolEngine
 
-from bbopt import Bool, Float, Int, Metric, Noise, Problem, Simplex, Space
+from bbopt import Bool, Equals, Float, Int, Metric, Noise, Problem, Simplex, Space
 from bbopt.numerics import stream
 from bbopt.problem import Goal
 from bbopt.space import Codec, Linear
@@ -102,3 +102,18 @@ class TestDiscreteSpaces:
                     trial = NewTrial(number, {"n": n, "b": b}, Provenance("enqueued"))
                     study.columns.fold(Enqueued(trial))
             assert Supply(study).is_exhausted() is is_exhausted
+
+
+class TestConditionalReals:
+    SPACE = Space(
+        (Bool("deep"), Float("lr", 0, 1, active_if=Equals("deep", (True,))), Bool("b"))
+    )
+
+    @pytest.mark.parametrize("take", ["sobol", "random"])
+    def test_no_point_without_the_real_parameter_comes_twice(self, take: str) -> None:
+        supply = Supply(context(self.SPACE))
+        if take == "sobol":
+            rows, _ = supply.take_sobol(32, 0)
+        else:
+            rows = supply.take_random(32, "test", 0)
+        assert len(rows) == len(np.unique(rows, axis=0)) == 32

@@ -43,6 +43,7 @@ def test_a_syne_tune_line_is_an_intermediate_report() -> None:
         ("val-acc=0.8 acc=0.7", {"val-acc": Value(0.8), "acc": Value(0.7)}),
         ("loss=-2.", {"loss": Value(-2.0)}),
         ("loss=nan", {"loss": NotFinite("nan")}),
+        ("loss=1,acc=2, done", {"loss": Value(1.0), "acc": Value(2.0)}),
     ],
 )
 @pytest.mark.parametrize("option", ["auto", "katib"])
@@ -53,7 +54,11 @@ def test_name_and_value_are_picked_out_of_a_log_line(
 
 
 @pytest.mark.parametrize(
-    "line", ["train_loss=3", "loss: 3", "loss=abc", "loss=1.2.3", "closs=1"]
+    "line",
+    [
+        *("train_loss=3", "loss: 3", "loss=abc", "loss=1.2.3", "closs=1"),
+        *("loss=0,5", "loss=12,5e-3", "loss=1,024.5"),
+    ],
 )
 def test_other_words_are_not_metrics(line: str) -> None:
     assert read("katib", line) is None

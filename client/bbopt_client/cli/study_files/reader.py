@@ -346,13 +346,13 @@ def _read_lease(fields: Fields) -> LeasePolicy:
         return default
 
 
-def _read_seed(fields: Fields) -> int:
+def _read_seed(fields: Fields) -> int | None:
     seed = fields.number("seed", is_integer=True)
     if seed is None:
-        return 0
+        return None
     if not 0 <= seed < 2**64:
         fields.faults.add("seed", f"must be in [0, 2**64), got {seed}")
-        return 0
+        return None
     return int(seed)
 
 

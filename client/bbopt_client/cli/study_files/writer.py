@@ -90,7 +90,7 @@ def to_definition(
         "budget": _without_none(trials=problem.budget.trials, cost=problem.budget.cost),
         "fidelity": None if problem.fidelity is None else _fidelity(problem.fidelity),
         "strategy": _strategy(spec.strategy),
-        "seed": spec.seed or None,
+        "seed": spec.seed,
         "lease": {
             "duration": spec.lease.duration_s,
             "max_attempts": spec.lease.max_attempts,

@@ -274,6 +274,11 @@ class _Attempts:
         if is_answer:
             self._connection.last_answer_at = self._connection.monotonic()
             self._never_reached = False
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            raise BboptError(
+                f"what answers at {address} is not bbopt, or of a version without this call: "
+                f"{failure.details()}"
+            ) from None
         if not self._is_retried(code, is_answer):
             raise error from None
         if code is grpc.StatusCode.UNAVAILABLE:

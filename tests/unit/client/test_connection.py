@@ -373,3 +373,12 @@ def test_a_client_works_in_its_own_process_only(
     assert service.requests("TellTrials") == []
     assert list((tmp_path / "outbox").glob("*.jsonl")) == []
     assert trial.tell(0.5).error is None
+
+
+def test_a_server_that_is_not_ours_is_said_to_be_none(
+    client: Client, service: FakeService, fake: FakeServer
+) -> None:
+    service.fail("ListStudies", Fault(code=grpc.StatusCode.UNIMPLEMENTED))
+
+    with pytest.raises(BboptError, match=f"{fake.address} is not bbopt"):
+        client.studies()

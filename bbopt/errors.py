@@ -45,7 +45,9 @@ class Violation:
     """What is wrong and what would be right."""
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.message}"
+        """Show what cannot be seen, such as the mark at the head of a spreadsheet's file."""
+        shown = self.field if self.field.isprintable() else ascii(self.field)[1:-1]
+        return f"{shown}: {self.message}"
 
 
 class BboptError(Exception):

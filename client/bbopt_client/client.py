@@ -63,7 +63,7 @@ class ServerInfo:
 class Client:
     """A connection to one server, opened at the first call; safe for several threads.
 
-    Close it, or use it in a ``with`` block. Not to be used in a child after ``os.fork``.
+    Close it, or use it in a ``with`` block. A child after ``os.fork`` opens its own.
     """
 
     def __init__(

@@ -10,11 +10,12 @@ answer, and is raised as the error that the server raised.
 """
 
 import logging
+import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar, cast
+from typing import Never, Protocol, TypeVar, cast
 
 import grpc
 
@@ -127,6 +128,21 @@ class Connection:
         self._lock = threading.Lock()
         self._stubs: Stubs | None = None
         self._closed = threading.Event()
+        self._pid = os.getpid()
+
+    def __reduce__(self) -> Never:
+        """Refuse to be copied, and with it the client, its studies and its trials."""
+        raise TypeError("a Client and its studies cannot be copied: open them in each process")
+
+    def check_process(self) -> None:
+        """Refuse to work in a child after a fork: the threads that send signs of life and
+        results are in the parent, and trials would be lost without a word.
+
+        Raises:
+            RuntimeError: This is such a child.
+        """
+        if os.getpid() != self._pid:
+            raise RuntimeError("this Client is another process's: open one after the fork")
 
     @property
     def is_closed(self) -> bool:
@@ -200,6 +216,7 @@ class Connection:
             stubs.channel.close()
 
     def _open(self) -> Stubs:
+        self.check_process()
         with self._lock:
             if self.is_closed:
                 raise UnavailableError("the client is closed")
@@ -257,6 +274,11 @@ class _Attempts:
         if is_answer:
             self._connection.last_answer_at = self._connection.monotonic()
             self._never_reached = False
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            raise BboptError(
+                f"what answers at {address} is not bbopt, or of a version without this call: "
+                f"{failure.details()}"
+            ) from None
         if not self._is_retried(code, is_answer):
             raise error from None
         if code is grpc.StatusCode.UNAVAILABLE:

@@ -86,6 +86,7 @@ class Delivery:
     @contextmanager
     def spooling(self, request: TellTrialsRequest) -> "Iterator[_Answered]":
         """Keep a tell on disk until the block hands over its answer or is refused."""
+        self._connection.check_process()
         entry = spooled(request, server=self._connection.target.identity)
         outbox = self._spool(entry)
         try:

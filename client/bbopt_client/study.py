@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TypeAlias
 
-from bbopt.errors import InvalidError, NotFoundError
+from bbopt.errors import InvalidError
 from bbopt.problem import Problem
 from bbopt.rpc.names import StudyName, TrialName
 from bbopt.rpc.points import parameters_to_message
@@ -147,12 +147,10 @@ class Study:
         Raises:
             NotFoundError: The study is deleted, also if another one has its name by now.
         """
-        message = self.session.connection.call(
-            lambda stubs: stubs.optimization.GetStudy, GetStudyRequest(name=str(self.name))
+        self._message = self.session.connection.call(
+            lambda stubs: stubs.optimization.GetStudy,
+            GetStudyRequest(name=str(self.name), study_uid=self.uid),
         )
-        if message.uid != self.uid:
-            raise NotFoundError(f"{self.name} is another study now: this one is gone")
-        self._message = message
         self._state = study_state_from_message(self._message.state)
         return self
 
@@ -326,7 +324,7 @@ class Study:
         """
         answer = self.session.connection.call(
             lambda stubs: stubs.insight.GetBest,
-            GetBestRequest(name=str(self.name), use_model=use_model),
+            GetBestRequest(name=str(self.name), use_model=use_model, study_uid=self.uid),
         )
         if not answer.HasField("trial") or not (answer.feasible or allow_infeasible):
             return None
@@ -348,6 +346,7 @@ class Study:
             PredictRequest(
                 name=str(self.name),
                 points=[Point(parameters=parameters_to_message(point)) for point in points],
+                study_uid=self.uid,
             ),
         )
         return [prediction_from_message(row) for row in answer.rows]
@@ -358,7 +357,7 @@ class Study:
         Raises:
             NotFoundError: There is none of that number.
         """
-        request = GetTrialRequest(name=str(self._trial_name(number)))
+        request = GetTrialRequest(name=str(self._trial_name(number)), study_uid=self.uid)
         return self._call_for_trial(lambda stubs: stubs.optimization.GetTrial, request)
 
     def trials(self, states: TrialState | Iterable[TrialState] | None = None) -> list[Trial]:
@@ -378,6 +377,7 @@ class Study:
             parent=str(self.name),
             page_size=max(10, min(1000, _CELLS_PER_PAGE // n_cells)),
             states=[trial_state_to_message(state) for state in wanted],
+            study_uid=self.uid,
         )
         while True:
             page = self.session.connection.call(

@@ -92,7 +92,9 @@ class Watch(Iterator[StudyEvent]):
         # The last revision may have been cut in the middle: ask for it again, skip its head.
         self._n_skipped = 0
         since = self._revision - 1 if self._n_of_revision else self._revision
-        request = WatchStudyRequest(name=str(self._study.name), since_revision=since)
+        request = WatchStudyRequest(
+            name=str(self._study.name), since_revision=since, study_uid=self._study.uid
+        )
         return self._connection.stream(lambda stubs: stubs.optimization.WatchStudy, request)
 
     def _is_new(self, message: StudyEventMessage) -> bool:

@@ -326,6 +326,11 @@ def test_a_handle_of_a_deleted_study_never_means_the_next_one_of_its_name(
         lambda: study.ask(),
         lambda: study.enqueue({"x": 0.5, "n": 2}),
         lambda: study.stop(1),
+        lambda: study.trial(1),
+        lambda: study.predict([{"x": 0.5, "n": 2}]),
+        lambda: next(study.watch()),
+        study.trials,
+        study.best,
         study.refresh,
         study.delete,
     ):

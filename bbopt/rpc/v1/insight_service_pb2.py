@@ -26,7 +26,7 @@ from bbopt.rpc.v1 import study_pb2 as bbopt_dot_rpc_dot_v1_dot_study__pb2
 from bbopt.rpc.v1 import trial_pb2 as bbopt_dot_rpc_dot_v1_dot_trial__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"bbopt/rpc/v1/insight_service.proto\x12\x0c\x62\x62opt.rpc.v1\x1a\x18\x62\x62opt/rpc/v1/study.proto\x1a\x18\x62\x62opt/rpc/v1/trial.proto\"\x8d\x01\n\x05Point\x12\x37\n\nparameters\x18\x01 \x03(\x0b\x32#.bbopt.rpc.v1.Point.ParametersEntry\x1aK\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.bbopt.rpc.v1.ParamValue:\x02\x38\x01\"C\n\x0ePredictRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x06points\x18\x02 \x03(\x0b\x32\x13.bbopt.rpc.v1.Point\"\x88\x02\n\x0fPredictResponse\x12/\n\x04rows\x18\x01 \x03(\x0b\x32!.bbopt.rpc.v1.PredictResponse.Row\x12\x15\n\rdata_revision\x18\x02 \x01(\x03\x1a\xac\x01\n\x03Row\x12?\n\x07metrics\x18\x01 \x03(\x0b\x32..bbopt.rpc.v1.PredictResponse.Row.MetricsEntry\x12\x1c\n\x14probability_feasible\x18\x02 \x01(\x01\x1a\x46\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.bbopt.rpc.v1.Interval:\x02\x38\x01\"1\n\x0eGetBestRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tuse_model\x18\x02 \x01(\x08\"W\n\x0fGetBestResponse\x12\"\n\x05trial\x18\x01 \x01(\x0b\x32\x13.bbopt.rpc.v1.Trial\x12\x10\n\x08\x66\x65\x61sible\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t2\xa0\x01\n\x0eInsightService\x12\x46\n\x07Predict\x12\x1c.bbopt.rpc.v1.PredictRequest\x1a\x1d.bbopt.rpc.v1.PredictResponse\x12\x46\n\x07GetBest\x12\x1c.bbopt.rpc.v1.GetBestRequest\x1a\x1d.bbopt.rpc.v1.GetBestResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"bbopt/rpc/v1/insight_service.proto\x12\x0c\x62\x62opt.rpc.v1\x1a\x18\x62\x62opt/rpc/v1/study.proto\x1a\x18\x62\x62opt/rpc/v1/trial.proto\"\x8d\x01\n\x05Point\x12\x37\n\nparameters\x18\x01 \x03(\x0b\x32#.bbopt.rpc.v1.Point.ParametersEntry\x1aK\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.bbopt.rpc.v1.ParamValue:\x02\x38\x01\"V\n\x0ePredictRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x06points\x18\x02 \x03(\x0b\x32\x13.bbopt.rpc.v1.Point\x12\x11\n\tstudy_uid\x18\x03 \x01(\t\"\x88\x02\n\x0fPredictResponse\x12/\n\x04rows\x18\x01 \x03(\x0b\x32!.bbopt.rpc.v1.PredictResponse.Row\x12\x15\n\rdata_revision\x18\x02 \x01(\x03\x1a\xac\x01\n\x03Row\x12?\n\x07metrics\x18\x01 \x03(\x0b\x32..bbopt.rpc.v1.PredictResponse.Row.MetricsEntry\x12\x1c\n\x14probability_feasible\x18\x02 \x01(\x01\x1a\x46\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.bbopt.rpc.v1.Interval:\x02\x38\x01\"D\n\x0eGetBestRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tuse_model\x18\x02 \x01(\x08\x12\x11\n\tstudy_uid\x18\x03 \x01(\t\"W\n\x0fGetBestResponse\x12\"\n\x05trial\x18\x01 \x01(\x0b\x32\x13.bbopt.rpc.v1.Trial\x12\x10\n\x08\x66\x65\x61sible\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t2\xa0\x01\n\x0eInsightService\x12\x46\n\x07Predict\x12\x1c.bbopt.rpc.v1.PredictRequest\x1a\x1d.bbopt.rpc.v1.PredictResponse\x12\x46\n\x07GetBest\x12\x1c.bbopt.rpc.v1.GetBestRequest\x1a\x1d.bbopt.rpc.v1.GetBestResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,17 +42,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POINT_PARAMETERSENTRY']._serialized_start=171
   _globals['_POINT_PARAMETERSENTRY']._serialized_end=246
   _globals['_PREDICTREQUEST']._serialized_start=248
-  _globals['_PREDICTREQUEST']._serialized_end=315
-  _globals['_PREDICTRESPONSE']._serialized_start=318
-  _globals['_PREDICTRESPONSE']._serialized_end=582
-  _globals['_PREDICTRESPONSE_ROW']._serialized_start=410
-  _globals['_PREDICTRESPONSE_ROW']._serialized_end=582
-  _globals['_PREDICTRESPONSE_ROW_METRICSENTRY']._serialized_start=512
-  _globals['_PREDICTRESPONSE_ROW_METRICSENTRY']._serialized_end=582
-  _globals['_GETBESTREQUEST']._serialized_start=584
-  _globals['_GETBESTREQUEST']._serialized_end=633
-  _globals['_GETBESTRESPONSE']._serialized_start=635
-  _globals['_GETBESTRESPONSE']._serialized_end=722
-  _globals['_INSIGHTSERVICE']._serialized_start=725
-  _globals['_INSIGHTSERVICE']._serialized_end=885
+  _globals['_PREDICTREQUEST']._serialized_end=334
+  _globals['_PREDICTRESPONSE']._serialized_start=337
+  _globals['_PREDICTRESPONSE']._serialized_end=601
+  _globals['_PREDICTRESPONSE_ROW']._serialized_start=429
+  _globals['_PREDICTRESPONSE_ROW']._serialized_end=601
+  _globals['_PREDICTRESPONSE_ROW_METRICSENTRY']._serialized_start=531
+  _globals['_PREDICTRESPONSE_ROW_METRICSENTRY']._serialized_end=601
+  _globals['_GETBESTREQUEST']._serialized_start=603
+  _globals['_GETBESTREQUEST']._serialized_end=671
+  _globals['_GETBESTRESPONSE']._serialized_start=673
+  _globals['_GETBESTRESPONSE']._serialized_end=760
+  _globals['_INSIGHTSERVICE']._serialized_start=763
+  _globals['_INSIGHTSERVICE']._serialized_end=923
 # @@protoc_insertion_point(module_scope)

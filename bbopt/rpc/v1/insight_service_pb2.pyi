@@ -62,7 +62,9 @@ class PredictRequest(google.protobuf.message.Message):
 
     NAME_FIELD_NUMBER: builtins.int
     POINTS_FIELD_NUMBER: builtins.int
+    STUDY_UID_FIELD_NUMBER: builtins.int
     name: builtins.str
+    study_uid: builtins.str
     @property
     def points(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Point]: ...
     def __init__(
@@ -70,8 +72,9 @@ class PredictRequest(google.protobuf.message.Message):
         *,
         name: builtins.str = ...,
         points: collections.abc.Iterable[Global___Point] | None = ...,
+        study_uid: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "points", b"points"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "points", b"points", "study_uid", b"study_uid"]) -> None: ...
 
 Global___PredictRequest: typing_extensions.TypeAlias = PredictRequest
 
@@ -139,16 +142,19 @@ class GetBestRequest(google.protobuf.message.Message):
 
     NAME_FIELD_NUMBER: builtins.int
     USE_MODEL_FIELD_NUMBER: builtins.int
+    STUDY_UID_FIELD_NUMBER: builtins.int
     name: builtins.str
     use_model: builtins.bool
     """Rank evaluated trials by the model's mean: for noisy metrics."""
+    study_uid: builtins.str
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         use_model: builtins.bool = ...,
+        study_uid: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "use_model", b"use_model"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "study_uid", b"study_uid", "use_model", b"use_model"]) -> None: ...
 
 Global___GetBestRequest: typing_extensions.TypeAlias = GetBestRequest
 

@@ -83,13 +83,16 @@ class GetStudyRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     NAME_FIELD_NUMBER: builtins.int
+    STUDY_UID_FIELD_NUMBER: builtins.int
     name: builtins.str
+    study_uid: builtins.str
     def __init__(
         self,
         *,
         name: builtins.str = ...,
+        study_uid: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "study_uid", b"study_uid"]) -> None: ...
 
 Global___GetStudyRequest: typing_extensions.TypeAlias = GetStudyRequest
 
@@ -770,13 +773,16 @@ class GetTrialRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     NAME_FIELD_NUMBER: builtins.int
+    STUDY_UID_FIELD_NUMBER: builtins.int
     name: builtins.str
+    study_uid: builtins.str
     def __init__(
         self,
         *,
         name: builtins.str = ...,
+        study_uid: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "study_uid", b"study_uid"]) -> None: ...
 
 Global___GetTrialRequest: typing_extensions.TypeAlias = GetTrialRequest
 
@@ -789,12 +795,14 @@ class ListTrialsRequest(google.protobuf.message.Message):
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     STATES_FIELD_NUMBER: builtins.int
     SINCE_REVISION_FIELD_NUMBER: builtins.int
+    STUDY_UID_FIELD_NUMBER: builtins.int
     parent: builtins.str
     page_size: builtins.int
     """0: 100; at most 1000."""
     page_token: builtins.str
     since_revision: builtins.int
     """Only trials changed after it."""
+    study_uid: builtins.str
     @property
     def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[bbopt.rpc.v1.trial_pb2.Trial.State.ValueType]:
         """Empty: all."""
@@ -807,8 +815,9 @@ class ListTrialsRequest(google.protobuf.message.Message):
         page_token: builtins.str = ...,
         states: collections.abc.Iterable[bbopt.rpc.v1.trial_pb2.Trial.State.ValueType] | None = ...,
         since_revision: builtins.int = ...,
+        study_uid: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "since_revision", b"since_revision", "states", b"states"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "since_revision", b"since_revision", "states", b"states", "study_uid", b"study_uid"]) -> None: ...
 
 Global___ListTrialsRequest: typing_extensions.TypeAlias = ListTrialsRequest
 
@@ -897,16 +906,19 @@ class WatchStudyRequest(google.protobuf.message.Message):
 
     NAME_FIELD_NUMBER: builtins.int
     SINCE_REVISION_FIELD_NUMBER: builtins.int
+    STUDY_UID_FIELD_NUMBER: builtins.int
     name: builtins.str
     since_revision: builtins.int
     """Events after it, then those that come."""
+    study_uid: builtins.str
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         since_revision: builtins.int = ...,
+        study_uid: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "since_revision", b"since_revision"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "since_revision", b"since_revision", "study_uid", b"study_uid"]) -> None: ...
 
 Global___WatchStudyRequest: typing_extensions.TypeAlias = WatchStudyRequest
 

@@ -35,7 +35,7 @@ class OptimizationServiceStub(object):
     logical call: the same id with the same request gets the stored answer, with another
     request it is INVALID_ARGUMENT (REQUEST_ID_REUSED).
 
-    A study_uid in a mutation says which study is meant: NOT_FOUND if another one has its name by
+    A study_uid in a request says which study is meant: NOT_FOUND if another one has its name by
     now. Unset: whichever has the name. A lease token does the same for what needs one.
     """
 
@@ -139,7 +139,7 @@ class OptimizationServiceServicer(object):
     logical call: the same id with the same request gets the stored answer, with another
     request it is INVALID_ARGUMENT (REQUEST_ID_REUSED).
 
-    A study_uid in a mutation says which study is meant: NOT_FOUND if another one has its name by
+    A study_uid in a request says which study is meant: NOT_FOUND if another one has its name by
     now. Unset: whichever has the name. A lease token does the same for what needs one.
     """
 
@@ -348,7 +348,7 @@ class OptimizationService(object):
     logical call: the same id with the same request gets the stored answer, with another
     request it is INVALID_ARGUMENT (REQUEST_ID_REUSED).
 
-    A study_uid in a mutation says which study is meant: NOT_FOUND if another one has its name by
+    A study_uid in a request says which study is meant: NOT_FOUND if another one has its name by
     now. Unset: whichever has the name. A lease token does the same for what needs one.
     """
 

@@ -307,7 +307,7 @@ class OptimizationServiceStub(typing.Generic[_OptimizationServiceCreateStudyType
     logical call: the same id with the same request gets the stored answer, with another
     request it is INVALID_ARGUMENT (REQUEST_ID_REUSED).
 
-    A study_uid in a mutation says which study is meant: NOT_FOUND if another one has its name by
+    A study_uid in a request says which study is meant: NOT_FOUND if another one has its name by
     now. Unset: whichever has the name. A lease token does the same for what needs one.
     """
 
@@ -567,7 +567,7 @@ class OptimizationServiceServicer(metaclass=abc.ABCMeta):
     logical call: the same id with the same request gets the stored answer, with another
     request it is INVALID_ARGUMENT (REQUEST_ID_REUSED).
 
-    A study_uid in a mutation says which study is meant: NOT_FOUND if another one has its name by
+    A study_uid in a request says which study is meant: NOT_FOUND if another one has its name by
     now. Unset: whichever has the name. A lease token does the same for what needs one.
     """
 

@@ -5,7 +5,7 @@ once, and writes the answer; there is no other logic here.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from google.protobuf.message import Message
@@ -111,7 +111,7 @@ class Methods:
         return await self._studies.create_study(command, call)
 
     async def _get_study(self, request: service_pb2.GetStudyRequest, _: Rpc) -> bytes:
-        name = reading.study_name(request.name, "name")
+        name = reading.study_name(request.name, "name", request.study_uid)
         return writing.study(await self._studies.get_study(name)).SerializeToString()
 
     async def _list_studies(self, request: service_pb2.ListStudiesRequest, _: Rpc) -> bytes:
@@ -178,7 +178,8 @@ class Methods:
 
     async def _get_trial(self, request: service_pb2.GetTrialRequest, _: Rpc) -> bytes:
         name = reading.trial_name(request.name, "name")
-        view = await self._studies.get_trial(name.parent, name.number)
+        study = replace(name.parent, uid=request.study_uid)
+        view = await self._studies.get_trial(study, name.number)
         return writing.trial(view).SerializeToString()
 
     async def _list_trials(self, request: service_pb2.ListTrialsRequest, _: Rpc) -> bytes:
@@ -217,6 +218,6 @@ class Methods:
         return (await self._studies.predict(name, points)).SerializeToString()
 
     async def _best(self, request: insight_pb2.GetBestRequest, _: Rpc) -> bytes:
-        name = reading.study_name(request.name, "name")
+        name = reading.study_name(request.name, "name", request.study_uid)
         found = await self._studies.best(name, uses_model=request.use_model)
         return writing.best(found).SerializeToString()

@@ -286,7 +286,7 @@ def list_trials(request: service_pb2.ListTrialsRequest) -> ListTrials:
     """Read which trials to list."""
     violations = Violations()
     with violations.within("parent"):
-        study = StudyName.parse(request.parent)
+        study = StudyName.parse(request.parent, request.study_uid)
     with violations.within("page_size"):
         size = _page_size(request.page_size)
     if request.since_revision < 0:
@@ -336,7 +336,7 @@ def predict(
     """Read where to predict."""
     violations = Violations()
     with violations.within("name"):
-        study = StudyName.parse(request.name)
+        study = StudyName.parse(request.name, request.study_uid)
     _check_size(violations, "points", len(request.points))
     violations.check()
     return study, tuple(request.points)
@@ -346,7 +346,7 @@ def watch(request: service_pb2.WatchStudyRequest) -> tuple[StudyName, int]:
     """Read which study to watch, and from where on."""
     violations = Violations()
     with violations.within("name"):
-        study = StudyName.parse(request.name)
+        study = StudyName.parse(request.name, request.study_uid)
     if request.since_revision < 0:
         violations.add("since_revision", "must not be negative")
     violations.check()

@@ -115,7 +115,10 @@ class RpcServer:
         try:
             port = self._server.add_insecure_port(str(address))
         except RuntimeError as error:
-            raise UnavailableError(f"cannot listen on {address}: {error}") from error
+            raise UnavailableError(
+                f"cannot listen on {address}: the port is taken, as by another server, or "
+                "needs rights that this user does not have"
+            ) from error
         await self._server.start()
         return Address(address.host, port)
 

@@ -100,7 +100,12 @@ def _mark_served(connection: sqlite3.Connection) -> None:
 
 
 def write_back(connection: sqlite3.Connection) -> None:
-    """Write the whole log back into the file, which then needs no log."""
+    """Write the whole log back into the file, which then needs no log.
+
+    The note that says so goes where the log has room already: a full disk must not leave a file
+    that is whole and says that it is not.
+    """
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     if _is_served(connection):
         connection.execute("PRAGMA user_version = 0")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

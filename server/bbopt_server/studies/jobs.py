@@ -184,7 +184,9 @@ class Jobs:
     def study_with_points(self, name: StudyName, n_asked: int) -> int | None:
         """Return the key of a study of which so many points are at hand, or ``None``."""
         series = self._series.of(name)
-        return series.study_key if series is not None and len(series) >= n_asked else None
+        if series is None or len(series) < n_asked or not series.is_of(name):
+            return None
+        return series.study_key
 
     async def run_series(self, study: WaitingAsks, batch: list[Waiting]) -> None:
         """Answer asks from their study's series, of which more is computed where it is short.
@@ -225,7 +227,9 @@ class Jobs:
         if n_new > 0:
             n_points = n_to_compute(n_new, seen.room.n_new, last)
             found = await self._compute_for(batch, seen, n_points, is_exact=True)
-        return Series(study.key, study.name, seen.study.n_trials + 1, found)
+        row = seen.study
+        name = StudyName(row.project, row.study_id, row.uid)
+        return Series(row.key, name, row.n_trials + 1, found)
 
     def _extend(self, series: Series) -> None:
         """Compute more of a series that is getting short, and return at once."""

@@ -26,6 +26,7 @@ class Series:
 
     study_key: int
     name: StudyName
+    """With the study's uid."""
     next_number: int
     """Of the trial that the first of them is for."""
     found: Suggestions
@@ -34,6 +35,10 @@ class Series:
 
     def __len__(self) -> int:
         return len(self.found.points) - self.n_used
+
+    def is_of(self, name: StudyName) -> bool:
+        """Whether they are those of the study that is meant; another may have had its name."""
+        return not name.uid or name.uid == self.name.uid
 
     def serves(self, study_key: int) -> bool:
         """Whether there are points of a study left; another may have its name by now."""

@@ -1,6 +1,9 @@
+import os
+import pickle
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import grpc
 import pytest
@@ -350,3 +353,32 @@ def test_creating_a_study_twice_by_retry_creates_it_once(
 
     assert len(service.requests("CreateStudy")) == 2
     assert len(service.studies) == 1
+
+
+def test_a_client_works_in_its_own_process_only(
+    study: Study, service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (trial,) = study.ask()
+    pid = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+
+    with pytest.raises(RuntimeError, match="after the fork"):
+        study.ask()
+    with pytest.raises(RuntimeError, match="after the fork"):
+        trial.tell(0.5)
+    with pytest.raises(TypeError, match="open them in each process"):
+        pickle.dumps(trial)
+
+    monkeypatch.undo()
+    assert service.requests("TellTrials") == []
+    assert list((tmp_path / "outbox").glob("*.jsonl")) == []
+    assert trial.tell(0.5).error is None
+
+
+def test_a_server_that_is_not_ours_is_said_to_be_none(
+    client: Client, service: FakeService, fake: FakeServer
+) -> None:
+    service.fail("ListStudies", Fault(code=grpc.StatusCode.UNIMPLEMENTED))
+
+    with pytest.raises(BboptError, match=f"{fake.address} is not bbopt"):
+        client.studies()

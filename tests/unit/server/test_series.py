@@ -56,7 +56,7 @@ class EngineCompute(FakeCompute):
         self.jobs.append((study.uid, count, len(events)))
         await asyncio.sleep(0)
         spec = spec_from_bytes(study.spec)
-        optimizer = Optimizer(spec.problem, spec.strategy, spec.seed)
+        optimizer = Optimizer(spec.problem, spec.strategy, spec.drawn_seed)
         optimizer.fold(event_from_message(log_pb2.LogEvent.FromString(e)) for e in events)
         found = optimizer.suggest(count)
         return Suggestions(
@@ -275,14 +275,17 @@ async def test_a_new_server_goes_on_where_the_log_ends() -> None:
 async def test_a_study_with_the_name_of_a_deleted_one_has_its_own_series() -> None:
     service = engine()
     await service.create(quadratic(strategy="sobol"))
-    old = [(await service.ask()).trials[0] for _ in range(5)]
+    old = await service.study()
+    for _ in range(5):
+        await service.ask()
     await service.call("DeleteStudy", pb.DeleteStudyRequest(name=STUDY, request_id=new_id()))
     with refused(NotFoundError):
         await service.ask()
     await service.create(quadratic(strategy="sobol"))
-    new = [(await service.ask()).trials[0] for _ in range(5)]
-    assert [trial.number for trial in new] == [1, 2, 3, 4, 5]
-    assert len(old) == len(new)
+    for number in range(1, 6):
+        assert [each.number for each in (await service.ask()).trials] == [number]
+        with refused(NotFoundError):
+            await service.ask(study_uid=old.uid)
 
 
 @asynchronous

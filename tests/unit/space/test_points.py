@@ -166,3 +166,8 @@ def test_a_grandchild_of_an_inactive_parameter_is_inactive() -> None:
     )
     assert space.active_names({"a": False, "b": True}) == {"a"}
     assert space.active_names({"a": True, "b": True}) == {"a", "b", "c"}
+
+
+def test_a_name_with_what_cannot_be_seen_is_shown_with_it() -> None:
+    faults = [str(fault) for fault in SPACE.check({"\ufefflr": 1e-3})]
+    assert "parameters[\\ufefflr]: there is no such parameter" in faults

@@ -8,8 +8,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from bbopt.acquisition.log_feasibility import LogProbabilityOfFeasibility, LogVariance
+from bbopt.acquisition.log_feasibility import LogProbabilityOfFeasibility, WithCuriosity
 from bbopt.acquisition.log_success import CrashAversion
+from bbopt.acquisition.moments import MomentAcquisition
 from bbopt.acquisition.protocol import Acquisition
 from bbopt.gp import GPModel
 
@@ -89,13 +90,14 @@ def search_for_feasibility(
         ``sum log P(feasible) + log P(success) + 0.1 mean log variance``, with
         ``CrashAversion``.
     """
-    models = [*constraints, *([] if success is None else [success])]
-    bonus = [LogVariance(model, VARIANCE_BONUS / len(models)) for model in models]
-    return SumOfLogs([*_feasibility(constraints, success), *bonus])
+    parts = _feasibility(constraints, success)
+    return SumOfLogs([WithCuriosity(part, VARIANCE_BONUS / len(parts)) for part in parts])
 
 
-def _feasibility(constraints: Sequence[GPModel], success: GPModel | None) -> list[Acquisition]:
-    parts: list[Acquisition] = [LogProbabilityOfFeasibility(model) for model in constraints]
+def _feasibility(
+    constraints: Sequence[GPModel], success: GPModel | None
+) -> list[MomentAcquisition]:
+    parts: list[MomentAcquisition] = [LogProbabilityOfFeasibility(m) for m in constraints]
     if success is not None:
         parts.append(CrashAversion(success))
     return parts

@@ -82,16 +82,13 @@ class MapObjective:
             second, and so on.
         """
         joined = copy(parts[0])
+        of_member = [part for part in parts for _ in part.kernels]
         joined.kernels = tuple(kernel for part in parts for kernel in part.kernels)
-        n_kernels = torch.tensor([len(part.kernels) for part in parts])
-        joined._targets = torch.stack([part._targets for part in parts]).repeat_interleave(
-            n_kernels.to(joined._targets.device), dim=0
-        )  # (M, 2, n)
-        known = [part._known for part in parts]
-        if any(each is not None for each in known):
-            zero = torch.zeros_like(parts[0]._targets[0])
-            stacked = torch.stack([zero if each is None else each for each in known])
-            joined._known = stacked.repeat_interleave(n_kernels.to(stacked.device), dim=0)
+        joined._targets = torch.stack([part._targets for part in of_member])  # (M, 2, n)
+        if any(part._known is not None for part in parts):
+            none = torch.zeros_like(parts[0]._targets[0])
+            known = [none if part._known is None else part._known for part in of_member]
+            joined._known = torch.stack(known)
         return joined
 
     @property

@@ -11,7 +11,7 @@ from torch import Tensor
 from bbopt.acquisition.log_feasibility import LogProbabilityOfFeasibility, WithCuriosity
 from bbopt.acquisition.log_success import CrashAversion
 from bbopt.acquisition.moments import MomentAcquisition
-from bbopt.acquisition.protocol import Acquisition
+from bbopt.acquisition.protocol import Acquisition, BoundedAcquisition
 from bbopt.gp import GPModel
 
 VARIANCE_BONUS: Final = 0.1
@@ -30,11 +30,23 @@ class SumOfLogs:
         if not parts:
             raise ValueError("a sum needs at least one part")
         self._parts = tuple(parts)
+        self._bounded = [part for part in parts if isinstance(part, BoundedAcquisition)]
 
     @property
     def device(self) -> torch.device:
         """Where rows must live."""
         return self._parts[0].device
+
+    @property
+    def does_bound_pay(self) -> bool:
+        """Whether every part has a bound, and that of one pays."""
+        return len(self._bounded) == len(self._parts) and any(
+            part.does_bound_pay for part in self._bounded
+        )
+
+    def upper_bound(self, X: Tensor) -> Tensor:
+        """Return the sum of the parts' bounds for rows of shape ``(n, D)``, ``(n,)``."""
+        return torch.stack([part.upper_bound(X) for part in self._bounded]).sum(0)
 
     def value(self, X: Tensor) -> Tensor:
         """Evaluate rows of shape ``(n, D)``; returns ``(n,)``."""

@@ -1,19 +1,12 @@
 """Log expected improvement under an evidence-weighted ensemble of Gaussian processes."""
 
-from typing import Final
-
-import torch
 from torch import Tensor
 
-from bbopt.acquisition.ensemble import log_augmentation, mix, per_member, value_in_chunks
+from bbopt.acquisition.ensemble import log_augmentation, mix, per_member
 from bbopt.acquisition.moments import MomentAcquisition, MomentReader
 from bbopt.gp import GPModel
 from bbopt.numerics import log_h
 from bbopt.numerics.elementwise import Values, like, log, sqrt
-
-BOUND_FROM: Final = 80
-"""Observations, times kernels, from which an O(n^2) variance costs more than a bound before
-it."""
 
 
 class LogExpectedImprovement(MomentAcquisition):
@@ -58,20 +51,3 @@ class LogExpectedImprovement(MomentAcquisition):
         if slope is not None:
             by_variance += share * slope
         return value, pull / sd, by_variance
-
-    @property
-    def does_bound_pay(self) -> bool:
-        """Whether many rows are better screened by ``upper_bound`` first."""
-        return self.reader.posterior.n_covariances >= BOUND_FROM
-
-    def upper_bound(self, X: Tensor) -> Tensor:
-        """Return what the values of rows ``(n, D)`` do not exceed, in O(N) a row; ``(n,)``."""
-        return value_in_chunks(self._bound, X, n_per_row=self.reader.posterior.n_covariances)
-
-    def _bound(self, X: Tensor) -> Tensor:
-        reader, features = self.reader, self.reader.map.features(X)
-        if reader.on_host is None:
-            moments = reader.posterior.predict_with_variance_bound(features)
-            return self.of_moments(*moments)[0]
-        on_host = reader.on_host.predict_with_variance_bound(features.numpy())
-        return torch.from_numpy(self.of_moments(*on_host)[0])

@@ -33,6 +33,11 @@ class LogProbabilityOfFeasibility(MomentAcquisition):
         pull = share * ratio  # d value / dz
         return value, -pull / sd, -0.5 * pull * z / variance
 
+    def of_bound(self, mean: Values, variance: Values) -> Values:
+        """Return the bound: a smaller variance helps where the mean is feasible."""
+        log_value = log_ndtr_bound((self._threshold - mean) / sqrt(variance))
+        return mix(log_value, like(mean, self.reader.log_weights))[0]
+
 
 class WithCuriosity(MomentAcquisition):
     """Another one plus ``factor log sum_e w_e var_e``: a bonus for places about which its model
@@ -55,3 +60,13 @@ class WithCuriosity(MomentAcquisition):
         bonus, share = mix(log(variance), like(mean, self.reader.log_weights))
         by_variance = by_variance + self._factor * share / variance
         return value + self._factor * bonus, by_mean, by_variance
+
+    def of_bound(self, mean: Values, variance: Values) -> Values:
+        """Return the bound of the sum."""
+        bonus, _ = mix(log(variance), like(mean, self.reader.log_weights))
+        return self._part.of_bound(mean, variance) + self._factor * bonus
+
+
+def log_ndtr_bound(z: Values) -> Values:
+    """Return what ``log Phi(z s)`` does not exceed for any ``s >= 1``: 0 from zero on."""
+    return log_ndtr(z)[0] * (z < 0.0)

@@ -9,6 +9,7 @@ a floor keeps the price of a certain crash finite, because labels may be wrong.
 import math
 from typing import Final
 
+from bbopt.acquisition.log_feasibility import log_ndtr_bound
 from bbopt.acquisition.moments import MomentAcquisition, MomentReader
 from bbopt.gp import GPModel
 from bbopt.numerics import log_ndtr
@@ -55,6 +56,12 @@ class LogProbabilityOfSuccess(MomentAcquisition):
         pull = part * ratio / mixed  # d value / dz
         return log(mixed), pull / sd, -0.5 * pull * z / total
 
+    def of_bound(self, mean: Values, variance: Values) -> Values:
+        """Return the bound: a smaller variance helps where success is likely."""
+        log_part = log_ndtr_bound(mean / sqrt(variance + like(mean, self._noise)))
+        part = (1.0 - self._floor) * like(mean, self._weights) * exp(log_part)
+        return log(self._floor + part.sum(0))
+
 
 class CrashAversion(MomentAcquisition):
     """``l + 2 min(0, l - log 0.3)``, where ``l`` is the log probability of success without
@@ -78,7 +85,13 @@ class CrashAversion(MomentAcquisition):
     def of_moments(self, mean: Values, variance: Values) -> tuple[Values, Values, Values]:
         """Return values, at most 0, and their derivatives by mean and by variance."""
         value, by_mean, by_variance = self._success.of_moments(mean, variance)
-        excess = value - math.log(LIKELY)
-        factor = 1.0 + AVERSION * (excess < 0.0)
-        value = value + AVERSION * excess.clip(max=0.0)
-        return value, by_mean * factor, by_variance * factor
+        factor = 1.0 + AVERSION * (value < math.log(LIKELY))
+        return _averse(value), by_mean * factor, by_variance * factor
+
+    def of_bound(self, mean: Values, variance: Values) -> Values:
+        """Return the bound: it grows with that of the probability."""
+        return _averse(self._success.of_bound(mean, variance))
+
+
+def _averse(value: Values) -> Values:
+    return value + AVERSION * (value - math.log(LIKELY)).clip(max=0.0)

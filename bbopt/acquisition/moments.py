@@ -5,6 +5,7 @@ gives the moments and takes the derivatives back to rows; on other devices tenso
 """
 
 from abc import ABC, abstractmethod
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -12,6 +13,10 @@ from torch import Tensor
 from bbopt.acquisition.ensemble import value_in_chunks
 from bbopt.gp import GPModel, HostPosterior, Posterior
 from bbopt.numerics.elementwise import Values
+
+BOUND_FROM: Final = 80
+"""Observations, times kernels, from which an O(n^2) variance costs more than a bound before
+it."""
 
 
 def read_on_host(posterior: Posterior, device: torch.device) -> HostPosterior | None:
@@ -56,6 +61,29 @@ class MomentAcquisition(ABC):
         Returns:
             Values, ``(R,)``, and their derivatives by mean and by variance, each ``(E, R)``.
         """
+
+    def of_bound(self, mean: Values, variance: Values) -> Values:
+        """Return what values do not exceed where the variance is at most this, ``(R,)``.
+
+        As it stands, for what grows with the variance.
+        """
+        return self.of_moments(mean, variance)[0]
+
+    @property
+    def does_bound_pay(self) -> bool:
+        """Whether many rows are better screened by ``upper_bound`` first."""
+        return self.reader.posterior.n_covariances >= BOUND_FROM
+
+    def upper_bound(self, X: Tensor) -> Tensor:
+        """Return what the values of rows ``(n, D)`` do not exceed, in O(N) a row; ``(n,)``."""
+        return value_in_chunks(self._bound, X, n_per_row=self.reader.posterior.n_covariances)
+
+    def _bound(self, X: Tensor) -> Tensor:
+        reader, features = self.reader, self.reader.map.features(X)
+        if reader.on_host is None:
+            return self.of_bound(*reader.posterior.predict_with_variance_bound(features))
+        moments = reader.on_host.predict_with_variance_bound(features.numpy())
+        return torch.from_numpy(self.of_bound(*moments))
 
     def value(self, X: Tensor) -> Tensor:
         """Evaluate rows of shape ``(n, D)``; returns ``(n,)``."""

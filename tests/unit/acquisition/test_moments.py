@@ -13,6 +13,8 @@ from bbopt.acquisition import (
     LogExpectedImprovement,
     LogProbabilityOfFeasibility,
     LogProbabilityOfSuccess,
+    PosteriorMean,
+    SumOfLogs,
     WithCuriosity,
     moments,
 )
@@ -50,10 +52,8 @@ def model(columns: tuple[FakeColumn, ...], warp: WarpKind, n: int) -> GPModel:
 
 def read(acquisition: MomentAcquisition, X: Tensor) -> list[Tensor]:
     with torch.inference_mode():
-        found = [acquisition.value(X), *acquisition.value_and_gradient(X)]
-        if isinstance(acquisition, LogExpectedImprovement):
-            found.append(acquisition.upper_bound(X))
-        return found
+        value, gradient = acquisition.value_and_gradient(X)
+        return [acquisition.value(X), acquisition.upper_bound(X), value, gradient]
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -72,6 +72,48 @@ def test_numpy_and_tensors_agree(
     assert by_tensors.reader.on_host is None
     for a, b in zip(read(by_numpy, X), read(by_tensors, X), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("columns", [PLAIN, MIXED], ids=["plain", "mixed"])
+def test_a_bound_holds_and_the_best_row_has_a_high_one(
+    name: str, columns: tuple[FakeColumn, ...]
+) -> None:
+    warp, build = BUILDERS[name]
+    of = model(columns, warp, 40)
+    acquisition = build(of)
+    assert acquisition.does_bound_pay
+    rows = [stream(3, "queries").random((400, len(columns))), of.X]
+    X = torch.from_numpy(np.concatenate(rows))
+    value, bound = acquisition.value(X), acquisition.upper_bound(X)
+    assert float((bound - value).min()) >= -1e-9
+    assert int((bound > bound[value.argmax()]).sum()) < len(X) // 4
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("mean", [-3.0, -0.1, 0.0, 0.2, 5.0])
+def test_a_bound_holds_for_every_smaller_variance(name: str, mean: float) -> None:
+    warp, build = BUILDERS[name]
+    acquisition = build(model(PLAIN, warp, 10))
+    variances = np.logspace(-10.0, 0.0, 40) * np.ones((len(acquisition.reader.kept), 1))
+    means = np.full_like(variances, mean)
+    values = acquisition.of_moments(means, variances)[0]
+    bounds = acquisition.of_bound(means, variances)
+    assert (np.maximum.accumulate(values) <= bounds + 1e-12).all()
+
+
+def test_a_sum_has_the_bound_of_its_parts_where_all_have_one() -> None:
+    objective, constraint = (
+        model(PLAIN, warp, 40) for warp in (WarpKind.HALF_RANK, WarpKind.BILOG)
+    )
+    parts = [LogExpectedImprovement(objective, 1.0), LogProbabilityOfFeasibility(constraint)]
+    X = torch.from_numpy(stream(4, "queries").random((20, 3)))
+    whole = SumOfLogs(parts)
+    assert whole.does_bound_pay
+    torch.testing.assert_close(whole.upper_bound(X), sum(p.upper_bound(X) for p in parts))
+    assert not SumOfLogs([*parts, PosteriorMean(objective)]).does_bound_pay
+    few = LogProbabilityOfFeasibility(model(PLAIN, WarpKind.BILOG, 10))
+    assert not SumOfLogs([few, few]).does_bound_pay
 
 
 @pytest.mark.parametrize("name", BUILDERS)

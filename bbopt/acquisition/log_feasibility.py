@@ -4,7 +4,7 @@ from bbopt.acquisition.ensemble import mix
 from bbopt.acquisition.moments import MomentAcquisition, MomentReader
 from bbopt.gp import GPModel
 from bbopt.numerics import log_ndtr
-from bbopt.numerics.elementwise import Values, like, log, sqrt
+from bbopt.numerics.elementwise import Values, is_negative, like, log, sqrt
 
 
 class LogProbabilityOfFeasibility(MomentAcquisition):
@@ -69,4 +69,4 @@ class WithCuriosity(MomentAcquisition):
 
 def log_ndtr_bound(z: Values) -> Values:
     """Return what ``log Phi(z s)`` does not exceed for any ``s >= 1``: 0 from zero on."""
-    return log_ndtr(z)[0] * (z < 0.0)
+    return log_ndtr(z)[0] * is_negative(z)

@@ -13,7 +13,7 @@ from bbopt.acquisition.log_feasibility import log_ndtr_bound
 from bbopt.acquisition.moments import MomentAcquisition, MomentReader
 from bbopt.gp import GPModel
 from bbopt.numerics import log_ndtr
-from bbopt.numerics.elementwise import Values, exp, like, log, sqrt
+from bbopt.numerics.elementwise import Values, exp, is_negative, like, log, sqrt
 
 PROBABILITY_FLOOR: Final = 1e-4
 """A certain crash costs 9.2 nats of improvement."""
@@ -85,7 +85,7 @@ class CrashAversion(MomentAcquisition):
     def of_moments(self, mean: Values, variance: Values) -> tuple[Values, Values, Values]:
         """Return values, at most 0, and their derivatives by mean and by variance."""
         value, by_mean, by_variance = self._success.of_moments(mean, variance)
-        factor = 1.0 + AVERSION * (value < math.log(LIKELY))
+        factor = 1.0 + AVERSION * is_negative(value - math.log(LIKELY))
         return _averse(value), by_mean * factor, by_variance * factor
 
     def of_bound(self, mean: Values, variance: Values) -> Values:

@@ -42,3 +42,10 @@ def sqrt(values: Values) -> Values:
     if isinstance(values, Tensor):
         return torch.sqrt(values)
     return np.sqrt(values)
+
+
+def is_negative(values: Values) -> Values:
+    """Return 1 below zero and 0 elsewhere, in double precision."""
+    if isinstance(values, Tensor):
+        return (values < 0.0).to(values.dtype)
+    return (values < 0.0).astype(np.float64)

@@ -39,8 +39,8 @@ class SumOfLogs:
 
     @property
     def does_bound_pay(self) -> bool:
-        """Whether every part has a bound, and that of one pays."""
-        return len(self._bounded) == len(self._parts) and any(
+        """Whether every part has a bound that pays."""
+        return len(self._bounded) == len(self._parts) and all(
             part.does_bound_pay for part in self._bounded
         )
 

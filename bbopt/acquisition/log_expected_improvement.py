@@ -1,5 +1,7 @@
 """Log expected improvement under an evidence-weighted ensemble of Gaussian processes."""
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from bbopt.acquisition.ensemble import log_augmentation, mix, per_member
@@ -18,6 +20,9 @@ class LogExpectedImprovement(MomentAcquisition):
     Source:
         Ament et al. (2023), arXiv:2310.20708, for the logarithmic form.
     """
+
+    bound_from: ClassVar[int] = 80
+    """Alone; a sum waits for its other parts."""
 
     def __init__(
         self, model: GPModel, best: Tensor | float, *, is_augmented: bool = False

@@ -5,7 +5,7 @@ gives the moments and takes the derivatives back to rows; on other devices tenso
 """
 
 from abc import ABC, abstractmethod
-from typing import Final
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,10 +13,6 @@ from torch import Tensor
 from bbopt.acquisition.ensemble import value_in_chunks
 from bbopt.gp import GPModel, HostPosterior, Posterior
 from bbopt.numerics.elementwise import Values
-
-BOUND_FROM: Final = 80
-"""Observations, times kernels, from which an O(n^2) variance costs more than a bound before
-it."""
 
 
 def read_on_host(posterior: Posterior, device: torch.device) -> HostPosterior | None:
@@ -43,6 +39,10 @@ class MomentReader:
 
 class MomentAcquisition(ABC):
     """An acquisition for which ``of_moments`` says all."""
+
+    bound_from: ClassVar[int] = 240
+    """Observations, times kernels, from which a bound of the candidates saves more than it
+    costs: measured on sums with one to three constraints or crashes."""
 
     def __init__(self, reader: MomentReader) -> None:
         """Keep what reads the model."""
@@ -72,7 +72,7 @@ class MomentAcquisition(ABC):
     @property
     def does_bound_pay(self) -> bool:
         """Whether many rows are better screened by ``upper_bound`` first."""
-        return self.reader.posterior.n_covariances >= BOUND_FROM
+        return self.reader.posterior.n_covariances >= self.bound_from
 
     def upper_bound(self, X: Tensor) -> Tensor:
         """Return what the values of rows ``(n, D)`` do not exceed, in O(N) a row; ``(n,)``."""

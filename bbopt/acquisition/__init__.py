@@ -4,7 +4,7 @@ from bbopt.acquisition.constrained import SumOfLogs, constrained, search_for_fea
 from bbopt.acquisition.ensemble import incumbent_value
 from bbopt.acquisition.integrated_expected_improvement import IntegratedLogExpectedImprovement
 from bbopt.acquisition.log_expected_improvement import LogExpectedImprovement
-from bbopt.acquisition.log_feasibility import LogProbabilityOfFeasibility, LogVariance
+from bbopt.acquisition.log_feasibility import LogProbabilityOfFeasibility, WithCuriosity
 from bbopt.acquisition.log_success import CrashAversion, LogProbabilityOfSuccess
 from bbopt.acquisition.posterior_mean import PosteriorMean
 from bbopt.acquisition.protocol import Acquisition, BoundedAcquisition
@@ -18,10 +18,10 @@ __all__ = [
     "LogExpectedImprovement",
     "LogProbabilityOfFeasibility",
     "LogProbabilityOfSuccess",
-    "LogVariance",
     "PosteriorMean",
     "ScreenedImprovement",
     "SumOfLogs",
+    "WithCuriosity",
     "constrained",
     "incumbent_value",
     "search_for_feasibility",

@@ -8,9 +8,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from bbopt.acquisition.log_feasibility import LogProbabilityOfFeasibility, LogVariance
+from bbopt.acquisition.log_feasibility import LogProbabilityOfFeasibility, WithCuriosity
 from bbopt.acquisition.log_success import CrashAversion
-from bbopt.acquisition.protocol import Acquisition
+from bbopt.acquisition.moments import MomentAcquisition
+from bbopt.acquisition.protocol import Acquisition, BoundedAcquisition
 from bbopt.gp import GPModel
 
 VARIANCE_BONUS: Final = 0.1
@@ -29,11 +30,23 @@ class SumOfLogs:
         if not parts:
             raise ValueError("a sum needs at least one part")
         self._parts = tuple(parts)
+        self._bounded = [part for part in parts if isinstance(part, BoundedAcquisition)]
 
     @property
     def device(self) -> torch.device:
         """Where rows must live."""
         return self._parts[0].device
+
+    @property
+    def does_bound_pay(self) -> bool:
+        """Whether every part has a bound that pays."""
+        return len(self._bounded) == len(self._parts) and all(
+            part.does_bound_pay for part in self._bounded
+        )
+
+    def upper_bound(self, X: Tensor) -> Tensor:
+        """Return the sum of the parts' bounds for rows of shape ``(n, D)``, ``(n,)``."""
+        return torch.stack([part.upper_bound(X) for part in self._bounded]).sum(0)
 
     def value(self, X: Tensor) -> Tensor:
         """Evaluate rows of shape ``(n, D)``; returns ``(n,)``."""
@@ -89,13 +102,14 @@ def search_for_feasibility(
         ``sum log P(feasible) + log P(success) + 0.1 mean log variance``, with
         ``CrashAversion``.
     """
-    models = [*constraints, *([] if success is None else [success])]
-    bonus = [LogVariance(model, VARIANCE_BONUS / len(models)) for model in models]
-    return SumOfLogs([*_feasibility(constraints, success), *bonus])
+    parts = _feasibility(constraints, success)
+    return SumOfLogs([WithCuriosity(part, VARIANCE_BONUS / len(parts)) for part in parts])
 
 
-def _feasibility(constraints: Sequence[GPModel], success: GPModel | None) -> list[Acquisition]:
-    parts: list[Acquisition] = [LogProbabilityOfFeasibility(model) for model in constraints]
+def _feasibility(
+    constraints: Sequence[GPModel], success: GPModel | None
+) -> list[MomentAcquisition]:
+    parts: list[MomentAcquisition] = [LogProbabilityOfFeasibility(m) for m in constraints]
     if success is not None:
         parts.append(CrashAversion(success))
     return parts

@@ -7,18 +7,17 @@ from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bbopt.gp import GPModel
 from bbopt.numerics import logsumexp_with_weights
+from bbopt.numerics.elementwise import Values
 
-Array = NDArray[np.float64]
 CHUNK_ENTRIES: Final = 2**22
 """Largest number of covariances evaluated at once (32 MiB each of a few temporaries)."""
 
 
-def mix(log_values: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
+def mix(log_values: Values, log_weights: Values) -> tuple[Values, Values]:
     """Return the log of the weighted mean over members, and each member's share in it.
 
     Args:
@@ -28,15 +27,12 @@ def mix(log_values: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The log mean, ``(n,)``, and the shares, ``(E, n)``, summing to one over members.
     """
+    if isinstance(log_values, Tensor):
+        if len(log_values) == 1:
+            return log_values[0], torch.ones_like(log_values)
+        return logsumexp_with_weights(log_values + log_weights[:, None], 0)
     if len(log_values) == 1:
-        return log_values[0], torch.ones_like(log_values)
-    return logsumexp_with_weights(log_values + log_weights[:, None], 0)
-
-
-def mix_on_host(log_values: Array, log_weights: Array) -> tuple[Array, Array | float]:
-    """Do as ``mix`` on arrays; the only share of a single member is the number one."""
-    if len(log_values) == 1:
-        return log_values[0], 1.0
+        return log_values[0], np.ones_like(log_values)
     weighted = log_values + log_weights[:, None]
     top = weighted.max(axis=0)
     terms = np.exp(weighted - top)
@@ -78,7 +74,7 @@ def per_member(best: Tensor | float, model: GPModel, kept: Sequence[int]) -> Ten
     return torch.stack([of_all[e] for e in kept])
 
 
-def log_augmentation(variance: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+def log_augmentation(variance: Values, noise: Tensor) -> tuple[Values, Values]:
     """Return the log of what noise leaves of an improvement, and its derivative by variance.
 
     ``1 - sd_noise / sqrt(variance + noise)`` is one where the posterior is much less sure than
@@ -92,6 +88,9 @@ def log_augmentation(variance: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         Huang, Allen, Notz & Zeng (2006), "Global Optimization of Stochastic Black-Box Systems
         via Sequential Kriging Meta-Models".
     """
+    if not isinstance(variance, Tensor):
+        value, slope = log_augmentation(torch.from_numpy(variance), noise)
+        return value.numpy(), slope.numpy()
     total = variance + noise
     share = (noise / total).sqrt()
     # 1 - share is variance / total / (1 + share), without the difference of near equals.

@@ -1,14 +1,13 @@
 """Log probability that a constraint holds, under its own model."""
 
-import torch
-from torch import Tensor
-
-from bbopt.acquisition.ensemble import mix, value_in_chunks
+from bbopt.acquisition.ensemble import mix
+from bbopt.acquisition.moments import MomentAcquisition, MomentReader
 from bbopt.gp import GPModel
 from bbopt.numerics import log_ndtr
+from bbopt.numerics.elementwise import Values, is_negative, like, log, sqrt
 
 
-class LogProbabilityOfFeasibility:
+class LogProbabilityOfFeasibility(MomentAcquisition):
     """``log sum_e w_e Phi((threshold - mean_e) / sd_e)`` for a constraint value ``c(x)``.
 
     Source:
@@ -22,64 +21,52 @@ class LogProbabilityOfFeasibility:
             model: Models the raw constraint value; it must not change while this is in use.
             threshold: Feasible at or below this, in the metric's unit.
         """
-        self._posterior, self._log_weights, _ = model.searchable()
+        super().__init__(MomentReader(model))
         self._threshold = model.target(threshold)
-        self._map = model.feature_map
-        self.device = model.device
-        """Where rows must live."""
 
-    def value(self, X: Tensor) -> Tensor:
-        """Evaluate rows of shape ``(n, D)``; returns ``(n,)``, at most 0."""
-        return value_in_chunks(self._value, X, n_per_row=self._posterior.n_covariances)
-
-    def _value(self, X: Tensor) -> Tensor:
-        mean, variance = self._posterior.predict(self._map.features(X))
-        return mix(log_ndtr((self._threshold - mean) / variance.sqrt())[0], self._log_weights)[
-            0
-        ]
-
-    def value_and_gradient(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        """Evaluate rows and differentiate; returns ``(n,)`` and ``(n, D)``."""
-        posterior = self._posterior
-        query = posterior.query(self._map.features(X))
-        sd = query.variance.sqrt()
-        z = (self._threshold - posterior.mean_of(query)) / sd
+    def of_moments(self, mean: Values, variance: Values) -> tuple[Values, Values, Values]:
+        """Return values, at most 0, and their derivatives by mean and by variance."""
+        sd = sqrt(variance)
+        z = (self._threshold - mean) / sd
         log_value, ratio = log_ndtr(z)
-        value, share = mix(log_value, self._log_weights)
-        pull = share * ratio  # (E, R), d value / dz
-        by_mean = (-pull / sd)[:, :, None] * posterior.alpha[:, None, :]
-        gradient = posterior.pull_back(query, by_mean, -0.5 * pull * z / query.variance)
-        return value, self._map.pull_back(X, gradient)
+        value, share = mix(log_value, like(mean, self.reader.log_weights))
+        pull = share * ratio  # d value / dz
+        return value, -pull / sd, -0.5 * pull * z / variance
+
+    def of_bound(self, mean: Values, variance: Values) -> Values:
+        """Return the bound: a smaller variance helps where the mean is feasible."""
+        log_value = log_ndtr_bound((self._threshold - mean) / sqrt(variance))
+        return mix(log_value, like(mean, self.reader.log_weights))[0]
 
 
-class LogVariance:
-    """``log sum_e w_e var_e``: a bonus for places about which a model knows little."""
+class WithCuriosity(MomentAcquisition):
+    """Another one plus ``factor log sum_e w_e var_e``: a bonus for places about which its model
+    knows little.
+    """
 
-    def __init__(self, model: GPModel, factor: float = 1.0) -> None:
-        """Freeze the model's current posterior.
+    def __init__(self, part: MomentAcquisition, factor: float) -> None:
+        """Read the same model, once for both.
 
         Args:
-            model: The model; it must not change while this is in use.
-            factor: Multiplies value and gradient.
+            part: The other acquisition.
+            factor: Nats per nat of variance.
         """
-        self._posterior, self._log_weights, _ = model.searchable()
-        self._factor = factor
-        self._map = model.feature_map
-        self.device = model.device
-        """Where rows must live."""
+        super().__init__(part.reader)
+        self._part, self._factor = part, factor
 
-    def value(self, X: Tensor) -> Tensor:
-        """Evaluate rows of shape ``(n, D)``; returns ``(n,)``."""
-        return value_in_chunks(self._value, X, n_per_row=self._posterior.n_covariances)
+    def of_moments(self, mean: Values, variance: Values) -> tuple[Values, Values, Values]:
+        """Return values and their derivatives by mean and by variance."""
+        value, by_mean, by_variance = self._part.of_moments(mean, variance)
+        bonus, share = mix(log(variance), like(mean, self.reader.log_weights))
+        by_variance = by_variance + self._factor * share / variance
+        return value + self._factor * bonus, by_mean, by_variance
 
-    def _value(self, X: Tensor) -> Tensor:
-        _, variance = self._posterior.predict(self._map.features(X))
-        return self._factor * mix(variance.log(), self._log_weights)[0]
+    def of_bound(self, mean: Values, variance: Values) -> Values:
+        """Return the bound of the sum."""
+        bonus, _ = mix(log(variance), like(mean, self.reader.log_weights))
+        return self._part.of_bound(mean, variance) + self._factor * bonus
 
-    def value_and_gradient(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        """Evaluate rows and differentiate; returns ``(n,)`` and ``(n, D)``."""
-        query = self._posterior.query(self._map.features(X))
-        value, share = mix(query.variance.log(), self._log_weights)
-        none = torch.zeros_like(query.covariance)
-        gradient = self._posterior.pull_back(query, none, share / query.variance)
-        return self._factor * value, self._factor * self._map.pull_back(X, gradient)
+
+def log_ndtr_bound(z: Values) -> Values:
+    """Return what ``log Phi(z s)`` does not exceed for any ``s >= 1``: 0 from zero on."""
+    return log_ndtr(z)[0] * is_negative(z)

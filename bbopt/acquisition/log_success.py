@@ -9,13 +9,11 @@ a floor keeps the price of a certain crash finite, because labels may be wrong.
 import math
 from typing import Final
 
-import torch
-from torch import Tensor
-from torch.special import ndtr
-
-from bbopt.acquisition.ensemble import value_in_chunks
+from bbopt.acquisition.log_feasibility import log_ndtr_bound
+from bbopt.acquisition.moments import MomentAcquisition, MomentReader
 from bbopt.gp import GPModel
-from bbopt.numerics.safe_math import log_ndtr
+from bbopt.numerics import log_ndtr
+from bbopt.numerics.elementwise import Values, exp, is_negative, like, log, sqrt
 
 PROBABILITY_FLOOR: Final = 1e-4
 """A certain crash costs 9.2 nats of improvement."""
@@ -25,7 +23,7 @@ AVERSION: Final = 2.0
 """Nats by which it does, per nat below ``LIKELY``."""
 
 
-class LogProbabilityOfSuccess:
+class LogProbabilityOfSuccess(MomentAcquisition):
     """``log(floor + (1 - floor) sum_e w_e Phi(mean_e / sqrt(var_e + noise_e)))``."""
 
     def __init__(
@@ -41,41 +39,31 @@ class LogProbabilityOfSuccess:
         """
         if not 0.0 < floor < 1.0:
             raise ValueError(f"the floor must be in (0, 1), got {floor}")
-        self._posterior, log_weights, _ = model.searchable()
-        self._weights = log_weights.exp()[:, None]
-        posterior_noise = self._posterior.members.noise[:, None]
+        super().__init__(MomentReader(model))
         self._floor = floor
-        self._noise = posterior_noise if has_noise else torch.zeros_like(posterior_noise)
-        self._map = model.feature_map
-        self.device = model.device
-        """Where rows must live."""
+        self._weights = self.reader.log_weights.exp()[:, None]
+        noise = self.reader.posterior.members.noise[:, None]
+        self._noise = noise if has_noise else noise.new_zeros(noise.shape)
 
-    def value(self, X: Tensor) -> Tensor:
-        """Evaluate rows of shape ``(n, D)``; returns ``(n,)``, between ``log floor`` and 0."""
-        return value_in_chunks(self._value, X, n_per_row=self._posterior.n_covariances)
-
-    def _value(self, X: Tensor) -> Tensor:
-        mean, variance = self._posterior.predict(self._map.features(X))
-        total = (variance + self._noise).sqrt()
-        probability: Tensor = (self._weights * ndtr(mean / total)).sum(0)
-        return (self._floor + (1.0 - self._floor) * probability).log()
-
-    def value_and_gradient(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        """Evaluate rows and differentiate; returns ``(n,)`` and ``(n, D)``."""
-        posterior = self._posterior
-        query = posterior.query(self._map.features(X))
-        total = query.variance + self._noise
-        z = posterior.mean_of(query) / total.sqrt()
+    def of_moments(self, mean: Values, variance: Values) -> tuple[Values, Values, Values]:
+        """Return values, ``log floor`` to 0, and their derivatives by mean and variance."""
+        total = variance + like(mean, self._noise)
+        sd = sqrt(total)
+        z = mean / sd
         log_part, ratio = log_ndtr(z)
-        part = log_part.exp()
-        mixed = self._floor + (1.0 - self._floor) * (self._weights * part).sum(0)
-        pull = (1.0 - self._floor) * self._weights * part * ratio / mixed  # (E, R)
-        by_mean = (pull / total.sqrt())[:, :, None] * posterior.alpha[:, None, :]
-        gradient = posterior.pull_back(query, by_mean, -0.5 * pull * z / total)
-        return mixed.log(), self._map.pull_back(X, gradient)
+        part = (1.0 - self._floor) * like(mean, self._weights) * exp(log_part)
+        mixed = self._floor + part.sum(0)
+        pull = part * ratio / mixed  # d value / dz
+        return log(mixed), pull / sd, -0.5 * pull * z / total
+
+    def of_bound(self, mean: Values, variance: Values) -> Values:
+        """Return the bound: a smaller variance helps where success is likely."""
+        log_part = log_ndtr_bound(mean / sqrt(variance + like(mean, self._noise)))
+        part = (1.0 - self._floor) * like(mean, self._weights) * exp(log_part)
+        return log(self._floor + part.sum(0))
 
 
-class CrashAversion:
+class CrashAversion(MomentAcquisition):
     """``l + 2 min(0, l - log 0.3)``, where ``l`` is the log probability of success without
     noise.
 
@@ -92,17 +80,18 @@ class CrashAversion:
             model: Models labels +1 and -1 with ``WarpKind.IDENTITY``.
         """
         self._success = LogProbabilityOfSuccess(model, has_noise=False)
-        self.device = model.device
-        """Where rows must live."""
+        super().__init__(self._success.reader)
 
-    def value(self, X: Tensor) -> Tensor:
-        """Evaluate rows of shape ``(n, D)``; returns ``(n,)``, at most 0."""
-        value = self._success.value(X)
-        return value + AVERSION * (value - math.log(LIKELY)).clamp(max=0.0)
+    def of_moments(self, mean: Values, variance: Values) -> tuple[Values, Values, Values]:
+        """Return values, at most 0, and their derivatives by mean and by variance."""
+        value, by_mean, by_variance = self._success.of_moments(mean, variance)
+        factor = 1.0 + AVERSION * is_negative(value - math.log(LIKELY))
+        return _averse(value), by_mean * factor, by_variance * factor
 
-    def value_and_gradient(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        """Evaluate rows and differentiate; returns ``(n,)`` and ``(n, D)``."""
-        value, gradient = self._success.value_and_gradient(X)
-        excess = value - math.log(LIKELY)
-        factor = 1.0 + AVERSION * (excess < 0.0).to(gradient.dtype)
-        return value + AVERSION * excess.clamp(max=0.0), gradient * factor[:, None]
+    def of_bound(self, mean: Values, variance: Values) -> Values:
+        """Return the bound: it grows with that of the probability."""
+        return _averse(self._success.of_bound(mean, variance))
+
+
+def _averse(value: Values) -> Values:
+    return value + AVERSION * (value - math.log(LIKELY)).clip(max=0.0)

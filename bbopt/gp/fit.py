@@ -8,6 +8,7 @@ better of the two is kept.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -138,6 +139,49 @@ def fit_map(
     return FitResult(theta, values, n_evaluations)
 
 
+def fit_warm_together(
+    objectives: Sequence[MapObjective],
+    priors: HyperPriors,
+    warm_starts: Sequence[Array],
+    *,
+    leave_out_behind: float = math.inf,
+    settings: FitSettings | None = None,
+) -> list[Array | None]:
+    """Climb from the warm starts of several targets at once, as ``fit_map`` does from each.
+
+    Args:
+        objectives: Of different targets at the same rows.
+        priors: Of all of them.
+        warm_starts: Of each the previous ``theta``, shape ``(E, G + 2)``.
+        leave_out_behind: As for ``fit_map``, among the kernels of one target.
+        settings: Stopping rules.
+
+    Returns:
+        Of each the ``theta`` that ``fit_map`` would find if no cold start were due, but for
+        rounding; ``None`` where it would need one.
+    """
+    settings = settings or FitSettings()
+    n_kernels = np.array([len(objective.kernels) for objective in objectives])
+    target = np.repeat(np.arange(len(objectives)), n_kernels)
+    joined = MapObjective.joined(objectives)
+    # Kernels of the same family side by side are evaluated by the same operations.
+    order = np.array(sorted(range(len(target)), key=lambda m: joined.kernels[m].value))
+    ended, reached, _ = _climb(
+        joined,
+        priors,
+        np.concatenate(warm_starts)[order],
+        order,
+        settings.warm(leave_out_behind),
+        rivals=target[order],
+    )
+    theta, values = np.empty_like(ended), np.empty_like(reached)
+    theta[order], values[order] = ended, reached
+    return [
+        theta[mine] if np.isfinite(values[mine]).all() else None
+        for mine in (target == t for t in range(len(objectives)))
+    ]
+
+
 def _cold_starts(priors: HyperPriors, n: int) -> Array:
     """Return where a cold fit starts: the prior's mode, with few observations also beside
     it.
@@ -157,6 +201,8 @@ def _climb(
     starts: Array,
     members: Index,
     settings: AscentSettings,
+    *,
+    rivals: Index | None = None,
 ) -> tuple[Array, Array, int]:
     """Climb from all starts as one program; return ends, negative log posteriors and how many
     covariances were factorized.
@@ -184,6 +230,7 @@ def _climb(
         settings=settings,
         with_curvature=evaluate_with_information if is_informed else None,
         n_curved=settings.max_iterations + 1,
+        rivals=rivals,
     )
     return ended.X, -ended.values, n_rows
 

@@ -5,6 +5,7 @@ Everything the engine differentiates goes through ``dk/ds`` with ``s = |z - z'|^
 """
 
 import enum
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Final, assert_never
@@ -97,8 +98,12 @@ def ensemble_value_and_derivative(
     if len(kernels) == 1 or all(kernel is kernels[0] for kernel in kernels):
         return kernel_value_and_derivative(kernels[0], s, scale=scale)
     derivative = torch.empty_like(s)
-    for e, kernel in enumerate(kernels):
-        kernel_value_and_derivative(kernel, s[e], scale=scale[e], derivative=derivative[e])
+    start = 0
+    for kernel, run in itertools.groupby(kernels):
+        part = slice(start, start := start + len(list(run)))
+        kernel_value_and_derivative(
+            kernel, s[part], scale=scale[part], derivative=derivative[part]
+        )
     return s, derivative
 
 

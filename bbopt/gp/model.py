@@ -42,6 +42,8 @@ LARGEST_VALUE: Final = 1e300
 NEGLIGIBLE_WEIGHT: Final = 1e-4
 """Members below this share of the evidence are left out of searches: half the cost, and their
 improvement would have to be ten thousand times larger to matter."""
+LEAVE_OUT_BEHIND: Final = -math.log(NEGLIGIBLE_WEIGHT)
+"""Nats: a kernel without evidence is only fitted again when everything starts cold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,47 +218,61 @@ class GPModel:
         return float(self.posterior.jitter.max()) - BASE_JITTER
 
     def refit_if_due(self) -> bool:
-        """Renew the hyperparameters if the schedule says so; never twice for the same data.
-
-        Returns:
-            Whether a fit was run.
+        """Renew the hyperparameters if ``is_refit_due``; return whether that was so.
 
         Raises:
             NumericalError: The fit failed; the model keeps its old hyperparameters.
         """
-        if not self.settings.schedule.is_due(self.n, self._n_fitted):
-            return False
-        self.refit()
-        return True
+        is_due = self.is_refit_due
+        if is_due:
+            self.refit()
+        return is_due
 
-    def refit(self) -> None:
+    @property
+    def is_refit_due(self) -> bool:
+        """Whether the schedule says to renew the hyperparameters; never twice for the same
+        data.
+        """
+        return self.settings.schedule.is_due(self.n, self._n_fitted)
+
+    @property
+    def is_cold_refit_due(self) -> bool:
+        """Whether a refit would start cold, or cold as well."""
+        schedule = self.settings.schedule
+        return self._n_fitted == 0 or schedule.is_cold_due(self.n, self._n_fitted)
+
+    def refit(self, theta: Array | None = None) -> None:
         """Renew the hyperparameters from the current data.
+
+        Args:
+            theta: What the fit has found, where several models were fitted together.
 
         Raises:
             NumericalError: No hyperparameters work; the model keeps its old ones.
         """
+        if theta is None:
+            theta = fit_map(
+                self.objective(),
+                self.priors,
+                warm_start=None if self._n_fitted == 0 else self._theta,
+                is_cold_due=self.is_cold_refit_due,
+                leave_out_behind=LEAVE_OUT_BEHIND,
+                settings=self.settings.fit,
+            ).theta
+        self._rebuild(Hyperparameters(theta, self.n))
+
+    def objective(self) -> MapObjective:
+        """Return the log posterior of the hyperparameters given the current data."""
         warp = self._fit_warp(self.n)
-        features = self._features(self._X)
-        targets = self._tensor(warp.forward(self._y))
         known = self._known_variances(warp, self.n)
-        objective = MapObjective(
-            features,
-            targets,
+        return MapObjective(
+            self._features(self._X),
+            self._tensor(warp.forward(self._y)),
             kernels=self.settings.kernels,
             priors=self.priors,
             group=self.feature_map.group,
             noise_variances=self._tensor(known) if self._noise_sd.any() else None,
         )
-        theta = fit_map(
-            objective,
-            self.priors,
-            warm_start=None if self._n_fitted == 0 else self._theta,
-            is_cold_due=self.settings.schedule.is_cold_due(self.n, self._n_fitted),
-            # A kernel without evidence is only looked at again when everything is.
-            leave_out_behind=-math.log(NEGLIGIBLE_WEIGHT),
-            settings=self.settings.fit,
-        ).theta
-        self._rebuild(Hyperparameters(theta, self.n))
 
     # ------------------------------------------------------------------ state
 

@@ -6,6 +6,8 @@ mean is profiled out (its maximum-likelihood value given everything else).
 """
 
 import math
+from collections.abc import Sequence
+from copy import copy
 from typing import Final
 
 import numpy as np
@@ -60,7 +62,6 @@ class MapObjective:
         """
         self.kernels = kernels
         self._features = features
-        self._y = y
         self._targets = torch.stack([y, torch.ones_like(y)])  # (2, n)
         self._n_length_scales = priors.n_length_scales
         self._prior = priors.packed()
@@ -69,10 +70,31 @@ class MapObjective:
         self._is_grouped = len(group) != priors.n_length_scales
         self._known = noise_variances
 
+    @classmethod
+    def joined(cls, parts: Sequence["MapObjective"]) -> "MapObjective":
+        """Return those of several targets as one, which costs less where rows are few.
+
+        Args:
+            parts: At least one; rows and priors are the same for all.
+
+        Returns:
+            An objective whose members are the kernels of the first part, then those of the
+            second, and so on.
+        """
+        joined = copy(parts[0])
+        of_member = [part for part in parts for _ in part.kernels]
+        joined.kernels = tuple(kernel for part in parts for kernel in part.kernels)
+        joined._targets = torch.stack([part._targets for part in of_member])  # (M, 2, n)
+        if any(part._known is not None for part in parts):
+            none = torch.zeros_like(parts[0]._targets[0])
+            known = [none if part._known is None else part._known for part in of_member]
+            joined._known = torch.stack(known)
+        return joined
+
     @property
     def n(self) -> int:
         """Number of observations."""
-        return len(self._y)
+        return self._targets.shape[-1]
 
     def evaluate(self, thetas: Array, members: Index) -> tuple[Array, Array]:
         """Return the log posterior density and its gradient, up to a constant.
@@ -126,19 +148,24 @@ class MapObjective:
         covariance, derivative = ensemble_value_and_derivative(
             kernels, squared_distances(z, z), on_device[:, -1, None, None]
         )
+        targets, known = self._targets, self._known
+        if targets.dim() == 3:  # of each member its own
+            rows = torch.from_numpy(members).to(targets.device)
+            targets = targets[rows]
+            known = None if known is None else known[rows]
         diagonal = on_device[:, -3, None]
-        if self._known is not None:
-            diagonal = diagonal + self._known  # (R, n)
+        if known is not None:
+            diagonal = diagonal + known  # (R, n)
         covariance.diagonal(dim1=-2, dim2=-1).copy_(on_device[:, -1, None] + diagonal)
         lower, info = torch.linalg.cholesky_ex(covariance)
 
         inverse = torch.cholesky_inverse(lower)
-        solved = self._targets @ inverse  # (R, 2, n): K^-1 y, K^-1 1
+        solved = targets @ inverse  # (R, 2, n): K^-1 y, K^-1 1
         sums = solved.sum(2, keepdim=True)
         mean = sums[:, 0] / sums[:, 1]
         solved_ones = solved[:, 1]
         alpha = torch.addcmul(solved[:, 0], solved_ones, mean, value=-1.0)  # (R, n)
-        residual = self._y - mean
+        residual = targets[..., 0, :] - mean
         curvature = alpha.square().sub_(inverse.diagonal(dim1=-2, dim2=-1))  # (R, n)
         scalars = [
             (residual * alpha).sum(1),
@@ -160,9 +187,9 @@ class MapObjective:
         packed, status = to_host(torch.cat(parts, dim=1), info)
 
         fit, log_determinant, summed, weighed = packed[:, :4].T
-        value = -0.5 * (fit + 2.0 * log_determinant + len(self._y) * LOG_2PI)
+        value = -0.5 * (fit + 2.0 * log_determinant + self.n * LOG_2PI)
         # tr((a a' - K^-1) K_f) with K_f = K - noise, so no further n^2 pass is needed.
-        by_scale = 0.5 * (fit - len(self._y) - weighed)
+        by_scale = 0.5 * (fit - self.n - weighed)
         gradient = np.column_stack(
             [
                 self._by_length_scale(packed[:, 4 : 4 + z.shape[2]]),

@@ -5,7 +5,6 @@ from bbopt.numerics.linalg import FAILURES, CholeskyFactor, cholesky, inverse_fa
 from bbopt.numerics.random import stream
 from bbopt.numerics.safe_math import (
     log_h,
-    log_h_on_host,
     log_ndtr,
     logmeanexp,
     logsumexp_with_weights,
@@ -17,7 +16,6 @@ __all__ = [
     "cholesky",
     "inverse_factor",
     "log_h",
-    "log_h_on_host",
     "log_ndtr",
     "logmeanexp",
     "logsumexp_with_weights",

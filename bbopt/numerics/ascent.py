@@ -178,6 +178,7 @@ def ascend(
     settings: AscentSettings | None = None,
     with_curvature: EvaluateCurvature | None = None,
     n_curved: int = 1,
+    rivals: Index | None = None,
 ) -> Ascent:
     """Climb from every start inside its own box.
 
@@ -191,6 +192,8 @@ def ascend(
         with_curvature: Stands in for ``evaluate`` at the starts, and says how strongly the
             function is curved, which otherwise has to be learned step by step.
         n_curved: How many of the first evaluations ask it.
+        rivals: Number of the group of each start, ``(R,)``, in which it may fall behind the
+            best; ``None`` is one group.
 
     Returns:
         The best point of every row; never worse than its start.
@@ -212,8 +215,8 @@ def ascend(
     rows.aim()
     if not np.isfinite(f).all():
         rows.keep(np.isfinite(f))
-    best = best_f.min()
     for iteration in range(settings.max_iterations):
+        best = best_f.min() if rivals is None else _best_rival(best_f, rivals)[rows.index]
         alive = (rows.slack > settings.gradient_tolerance) & (rows.stalls < settings.patience)
         alive &= rows.promise > settings.promise_tolerance
         if iteration >= 2 and settings.catch_up < math.inf:
@@ -231,8 +234,15 @@ def ascend(
         moved = rows.index[accepted]
         best_x[moved] = rows.x[accepted] * scale
         best_f[moved] = rows.f[accepted]
-        best = best_f.min()
     return Ascent(np.minimum(np.maximum(best_x, lower), upper), -best_f, evaluation.n)
+
+
+def _best_rival(f: Array, rivals: Index) -> Array:
+    """Return the least value in the group of every row, ``(R,)``."""
+    best = np.full(int(rivals.max()) + 1, np.inf)
+    np.minimum.at(best, rivals, f)
+    found: Array = best[rivals]
+    return found
 
 
 class _Evaluation:

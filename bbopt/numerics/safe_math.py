@@ -3,7 +3,7 @@ underflow.
 
 Expected improvement is below the smallest double a few units away from the data; its logarithm
 and the derivative of that are ordinary numbers everywhere. All functions are elementwise on
-float64 tensors of any shape and device.
+float64 tensors of any shape and device; two of them also take arrays, with less overhead.
 """
 
 import math
@@ -12,8 +12,11 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import special
 from scipy.special import erfcx
 from torch import Tensor
+
+from bbopt.numerics.elementwise import Values
 
 Array = NDArray[np.float64]
 SQRT_2: Final = math.sqrt(2.0)
@@ -26,7 +29,7 @@ ASYMPTOTIC_BELOW: Final = -100.0
 LINEAR_ABOVE: Final = 30.0
 
 
-def log_h(z: Tensor) -> tuple[Tensor, Tensor]:
+def log_h(z: Values) -> tuple[Values, Values]:
     """Return ``log h(z)`` and its derivative, where ``h(z) = phi(z) + z Phi(z)``.
 
     ``sd * h((mean - best) / sd)`` is the expected improvement of a normal variable.
@@ -41,6 +44,8 @@ def log_h(z: Tensor) -> tuple[Tensor, Tensor]:
         Ament et al. (2023), arXiv:2310.20708, for the idea of separate regimes; the
         series and the derivative are worked out here.
     """
+    if not isinstance(z, Tensor):
+        return _log_h_on_host(z)
     # Nearly always all arguments are in the middle, and another device than the CPU would have
     # to be waited for to know. A branch for arguments beyond it sees them clamped into its own
     # regime, so that none makes a NaN.
@@ -56,15 +61,8 @@ def log_h(z: Tensor) -> tuple[Tensor, Tensor]:
     return log_value, torch.where(is_tail, tail_ratio, torch.where(is_top, 1.0 / top, ratio))
 
 
-def log_h_on_host(z: Array) -> tuple[Array, Array]:
-    """Do as ``log_h`` on a small array, with less overhead.
-
-    Args:
-        z: Any shape, finite.
-
-    Returns:
-        ``log h`` and its derivative, both of the shape of ``z``; new arrays.
-    """
+def _log_h_on_host(z: Array) -> tuple[Array, Array]:
+    """Return ``log h`` and its derivative as new arrays."""
     if z.size and (z.min() < ASYMPTOTIC_BELOW or z.max() > LINEAR_ABOVE):
         log_value, ratio = log_h(torch.from_numpy(z))
         return log_value.numpy(), ratio.numpy()
@@ -96,7 +94,7 @@ def _log_h_tail(z: Tensor) -> tuple[Tensor, Tensor]:
     return log_value, -tail * numerator / denominator
 
 
-def log_ndtr(z: Tensor) -> tuple[Tensor, Tensor]:
+def log_ndtr(z: Values) -> tuple[Values, Values]:
     """Return ``log Phi(z)`` and its derivative ``phi / Phi``.
 
     Args:
@@ -105,11 +103,11 @@ def log_ndtr(z: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         ``log Phi(z)`` and ``phi(z) / Phi(z)``, both of the shape of ``z``.
     """
-    lower = z.clamp(max=0.0)
-    upper = z.clamp(min=0.0)
-    low_ratio = 1.0 / (SQRT_HALF_PI * torch.special.erfcx(lower * (-1.0 / SQRT_2)))
-    high_ratio = torch.exp(-0.5 * upper * upper - HALF_LOG_2PI) / torch.special.ndtr(upper)
-    return torch.special.log_ndtr(z), torch.where(z < 0.0, low_ratio, high_ratio)
+    # Far above zero erfcx overflows, and the ratio is less than the smallest double.
+    if isinstance(z, Tensor):
+        scaled = torch.special.erfcx(z * (-1.0 / SQRT_2))
+        return torch.special.log_ndtr(z), scaled.reciprocal_().mul_(1.0 / SQRT_HALF_PI)
+    return special.log_ndtr(z), (1.0 / SQRT_HALF_PI) / erfcx(z * (-1.0 / SQRT_2))
 
 
 def logsumexp_with_weights(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:

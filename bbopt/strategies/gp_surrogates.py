@@ -25,6 +25,7 @@ from bbopt.gp import (
     RefitSchedule,
     WarpKind,
 )
+from bbopt.gp.joint_refit import fit_together
 from bbopt.gp.neighbours import NearestRows, NeighbourPosterior, scales_of
 from bbopt.gp.warp import variance_of_targets
 from bbopt.numerics import FAILURES
@@ -134,20 +135,25 @@ class Surrogates:
         """
         is_renewed = self._renew_rows()
         models = self.condition()
-        faults = [self._refit(name, each, is_renewed) for name, each in models.items()]
+        thetas = [None] * len(models) if is_renewed else fit_together(list(models.values()))
+        faults = [
+            self._refit(name, each, is_renewed, theta)
+            for (name, each), theta in zip(models.items(), thetas, strict=True)
+        ]
         objective = self.outputs[0]
         if objective.name in models and self._looks_for_noise(models[objective.name]):
             models[objective.name] = self._model(objective, self._choice.rows_of(objective))
             faults.append(self._refit(objective.name, models[objective.name], True))
         return models, "; ".join(filter(None, faults))
 
-    def _refit(self, name: str, model: GPModel, is_forced: bool) -> str:
-        """Renew one model's hyperparameters; return what went wrong."""
+    def _refit(
+        self, name: str, model: GPModel, is_forced: bool, theta: Array | None = None
+    ) -> str:
+        """Renew one model's hyperparameters, or take those found; return what went wrong."""
+        if not (is_forced or model.is_refit_due):
+            return ""
         try:
-            if is_forced:
-                model.refit()
-            elif not model.refit_if_due():
-                return ""
+            model.refit(theta)
         except FAILURES as error:
             return f"fit of {name} failed ({error}), earlier hyperparameters kept"
         self.saved[name] = model.hyperparameters

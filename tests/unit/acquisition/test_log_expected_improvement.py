@@ -176,7 +176,7 @@ def test_the_host_and_a_device_compute_the_same(
     best = incumbent_value(model, is_noisy=is_augmented)
     host = LogExpectedImprovement(model, best, is_augmented=is_augmented)
     device = LogExpectedImprovement(model, best, is_augmented=is_augmented)
-    device._on_host = None
+    device.reader.on_host = None
     X = torch.from_numpy(stream(0, "host and device").random((50, 3)))
     close = partial(torch.testing.assert_close, rtol=1e-7, atol=1e-7)
     close(host.value(X), device.value(X))

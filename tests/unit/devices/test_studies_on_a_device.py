@@ -24,7 +24,7 @@ from bbopt import (
     Problem,
     Space,
 )
-from bbopt.acquisition import log_expected_improvement
+from bbopt.acquisition import moments
 from bbopt.numerics import devices
 from bbopt.optimizer import Suggested
 from bbopt.problem import Goal
@@ -116,7 +116,7 @@ def a_card(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def only_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the CPU do what the device does, and not the same by numpy."""
-    monkeypatch.setattr(log_expected_improvement, "read_on_host", lambda *_: None)
+    monkeypatch.setattr(moments, "read_on_host", lambda *_: None)
 
 
 @pytest.fixture

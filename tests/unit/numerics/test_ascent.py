@@ -156,6 +156,27 @@ def test_rows_do_not_disturb_each_other() -> None:
         np.testing.assert_allclose(alone.X[0], together.X[i], atol=1e-12)
 
 
+def test_rows_fall_behind_their_rivals_only() -> None:
+    """Values of the second pair are all far below those of the first."""
+
+    def evaluate(X: Array, index: Index) -> tuple[Array, Array]:
+        offset = np.array([0.0, -50.0, -1000.0, -1050.0])[index]
+        return offset - ((X - 0.5) ** 2).sum(1), -2.0 * (X - 0.5)
+
+    starts = np.full((4, 2), 0.9)
+    result = ascend(
+        evaluate,
+        starts,
+        np.zeros((4, 2)),
+        np.ones((4, 2)),
+        scale=np.ones(2),
+        settings=AscentSettings(prune_at=((0, 6.0),), catch_up=np.inf),
+        rivals=np.array([0, 0, 1, 1]),
+    )
+    np.testing.assert_allclose(result.X[[0, 2]], 0.5, atol=0.05)
+    np.testing.assert_array_equal(result.X[[1, 3]], starts[[1, 3]])
+
+
 def test_hopeless_rows_are_pruned_but_keep_what_they_reached() -> None:
     calls = []
     target = np.array([0.5, 0.5])

@@ -248,7 +248,7 @@ class TestLadder:
     def test_a_failed_fit_still_answers_and_says_so(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fail(_: GPModel) -> None:
+        def fail(*_: object) -> None:
             raise NumericalError("no luck")
 
         study = Optimizer(box(2), SHORT, seed=9)

@@ -201,7 +201,7 @@ class Jobs:
             if series is None:
                 series = await self._begin_series(study, batch, last)
             else:
-                study.move_to(batch, most=FEW)
+                study.move_to(batch, most=min(FEW, len(series)))
             if not any(each.is_open for each in batch):
                 return
             committed = await self._commit_series(study, series, batch)
@@ -269,8 +269,9 @@ class Jobs:
         def commit(
             tx: Transaction, effects: Effects, are_new: bool
         ) -> tuple[list[Outcome], Series] | Stale:
-            # Asks that came while others were being committed need not wait for the next turn.
-            study.move_to(batch, most=FEW)
+            # Asks that came while others were being committed need not wait for the next turn,
+            # as far as there are points.
+            study.move_to(batch, most=min(FEW, len(series)))
             return commit_series(
                 tx,
                 series,

@@ -152,6 +152,24 @@ async def test_what_is_computed_while_asks_go_on_begins_where_they_are() -> None
     assert await mismatches(service) == []
 
 
+@asynchronous
+async def test_asks_that_come_while_the_first_point_is_computed_wait_for_their_own() -> None:
+    service = engine()
+    await service.create(quadratic(strategy="sobol"))
+    asks = []
+    for _ in range(6):
+        service.compute.gate = asyncio.Event()
+        asks.append(asyncio.create_task(service.ask()))
+        await settle()
+        asks += [asyncio.create_task(service.ask()) for _ in range(3)]
+        await settle()
+        service.compute.gate.set()
+        await asyncio.sleep(0)
+    answers = await asyncio.gather(*asks)
+    assert sorted(answer.trials[0].number for answer in answers) == list(range(1, 25))
+    assert await mismatches(service) == []
+
+
 @pytest.mark.parametrize("seed", range(6))
 @asynchronous
 async def test_whatever_happens_between_asks_the_log_replays(seed: int) -> None:

@@ -1,7 +1,7 @@
 """What may vary: parameters, conditions, constraints, and the codec to the unit cube."""
 
 from bbopt.space.codec import Codec
-from bbopt.space.column import Column, ColumnKind
+from bbopt.space.column import Column, ColumnKind, has_permanent_real
 from bbopt.space.conditions import AllOf, Between, Condition, Equals, ParamValue
 from bbopt.space.constraints import Constraint, Exclude, Linear, Simplex
 from bbopt.space.emptiness import find_conflict, require_nonempty
@@ -42,5 +42,6 @@ __all__ = [
     "Simplex",
     "Space",
     "find_conflict",
+    "has_permanent_real",
     "require_nonempty",
 ]

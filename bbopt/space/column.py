@@ -6,7 +6,7 @@ parameter, the position in its list of values for every other.
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -227,6 +227,18 @@ def column_of(parameter: Parameter) -> Column:
     levels = block.positions(np.arange(n_levels, dtype=np.float64)[:, None])[:, 0]
     levels.setflags(write=False)
     return Column(parameter.name, kind, n_levels, levels, periodic)
+
+
+def has_permanent_real(parameters: Iterable[Parameter]) -> bool:
+    """Whether a real parameter with a continuous column is active at every point of a space, so
+    that no point is met twice.
+    """
+    return any(
+        isinstance(parameter, Float)
+        and parameter.active_if is None
+        and column_of(parameter).kind is ColumnKind.CONTINUOUS
+        for parameter in parameters
+    )
 
 
 def _power_above(gap: FloatArray) -> FloatArray:

@@ -18,7 +18,7 @@ from torch.quasirandom import SobolEngine
 from bbopt.numerics import stream
 from bbopt.problem import MetricKind, Noise, Problem
 from bbopt.search.discrete import enumerate_rows, n_configurations
-from bbopt.space import ColumnKind, Float
+from bbopt.space import has_permanent_real
 from bbopt.strategies.strategy import Array, StrategyContext
 
 MAX_CELLS: Final = 20_000
@@ -50,19 +50,6 @@ def has_row(X: Array, row: Array) -> bool:
     return row_keys(row[None])[0] in set(row_keys(X))
 
 
-def _has_permanent_real(context: StrategyContext) -> bool:
-    """Whether a continuous column is active at every point, so that none is met twice."""
-    permanent = {
-        parameter.name
-        for parameter in context.problem.space.parameters
-        if isinstance(parameter, Float) and parameter.active_if is None
-    }
-    return any(
-        column.kind is ColumnKind.CONTINUOUS and column.name in permanent
-        for column in context.codec.columns
-    )
-
-
 class Supply:
     """Feasible points that have not been handed out.
 
@@ -72,7 +59,9 @@ class Supply:
     def __init__(self, context: StrategyContext) -> None:
         self._context = context
         size = n_configurations(context.codec)
-        self._may_repeat = math.isfinite(size) or not _has_permanent_real(context)
+        self._may_repeat = math.isfinite(size) or not has_permanent_real(
+            context.problem.space.parameters
+        )
         self._cells = enumerate_rows(context.codec) if size <= MAX_CELLS else None
         self._is_deterministic = is_deterministic(context.problem)
         self._engine: SobolEngine | None = None

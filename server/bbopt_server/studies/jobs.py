@@ -112,13 +112,13 @@ class Jobs:
         raise UnavailableError("points were committed by another way; ask again")
 
     async def _look(self, study_key: int) -> Seen:
-        return await self._store.read(lambda tx: self._seen(tx, study_key))
+        def look(tx: Transaction) -> Seen:
+            row = tx.study_by_key(study_key)
+            if row is None:
+                raise NotFoundError("the study is gone")
+            return Seen(row, room_of(tx, row, self._outside.specs.spec_of(row)))
 
-    def _seen(self, tx: Transaction, study_key: int) -> Seen:
-        row = tx.study_by_key(study_key)
-        if row is None:
-            raise NotFoundError("the study is gone")
-        return Seen(row, room_of(tx, row, self._outside.specs.spec_of(row)))
+        return await self._store.read(look)
 
     async def _suggest(self, seen: Seen, n_new: int, batch: Sequence[Waiting]) -> Suggestions:
         row = seen.study

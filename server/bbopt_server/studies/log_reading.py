@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bbopt.space import Float
+from bbopt.space import has_permanent_real
 from bbopt.specs import CAPABILITIES, StudySpec
 from bbopt_server.compute import StudyLog
 from bbopt_server.storage.store import FEW, Store, StudyRow
@@ -46,13 +46,11 @@ def study_log(
 
 
 def has_series(spec: StudySpec) -> bool:
-    """Whether the next points of a study are the same whatever happens meanwhile. Not where its
-    space may be finite: what is in use is left out there, and what failed may come again.
+    """Whether the next points of a study are the same whatever happens. Not where they
+    may repeat: those in use are left out there, and those that failed may come again.
     """
-    return CAPABILITIES[type(spec.strategy)].ignores_results and any(
-        isinstance(each, Float) and each.step is None and each.active_if is None
-        for each in spec.problem.space.parameters
-    )
+    ignores_results = CAPABILITIES[type(spec.strategy)].ignores_results
+    return ignores_results and has_permanent_real(spec.problem.space.parameters)
 
 
 def has_model(spec: StudySpec) -> bool:

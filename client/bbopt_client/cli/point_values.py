@@ -15,8 +15,7 @@ from bbopt.space import (
     ParamValue,
     Space,
 )
-
-_TRUTHS = {"true": True, "false": False}
+from bbopt_client.cli.words import read_integer, read_number, read_truth
 
 
 def parse_point(words: Sequence[str], space: Space) -> dict[str, ParamValue]:
@@ -56,38 +55,18 @@ def _value(parameter: Parameter, text: str) -> ParamValue:
         case Categorical():
             return text
         case Bool():
-            return _truth(text)
+            return read_truth(text)
         case Int():
-            return _integer(text)
+            return read_integer(text)
         case Float() | Ordinal():
-            return _number(text)
+            return read_number(text)
         case Fixed(value=bool()):
-            return _truth(text)
+            return read_truth(text)
         case Fixed(value=str()):
             return text
         case Fixed(value=int()):
-            return _integer(text)
+            return read_integer(text)
         case Fixed():
-            return _number(text)
+            return read_number(text)
         case _:
             assert_never(parameter)
-
-
-def _truth(text: str) -> bool:
-    if text.lower() not in _TRUTHS:
-        raise ValueError(f"{text!r} is not true or false")
-    return _TRUTHS[text.lower()]
-
-
-def _integer(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not an integer") from None
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a number") from None

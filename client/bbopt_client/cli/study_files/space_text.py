@@ -18,6 +18,7 @@ from bbopt.space import (
     ParamValue,
     Scale,
 )
+from bbopt_client.cli.words import WordError, read_integer, read_number, read_truth
 
 _CALL = re.compile(r"\s*(?P<kind>[a-z_]+)\s*(?:\((?P<arguments>.*)\))?\s*", re.DOTALL)
 _WORD = re.compile(r"\s*(?:(?P<quoted>\"(?:[^\"\\]|\\.)*\")|(?P<plain>[^,\"]*?))\s*(?:,|$)")
@@ -55,7 +56,7 @@ def parse_parameter_text(name: str, text: str) -> Parameter:
     words, keys = _split(call["arguments"] or "")
     try:
         return _BUILDERS[call["kind"]](name, words, keys)
-    except SpaceTextError as error:
+    except (SpaceTextError, WordError) as error:
         raise SpaceTextError(f"{text!r}: {error}") from error
 
 
@@ -79,26 +80,6 @@ def _split(text: str) -> tuple[list[str], dict[str, str]]:
     return words, keys
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise SpaceTextError(f"{text!r} is not a number") from None
-
-
-def _integer(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise SpaceTextError(f"{text!r} is not an integer") from None
-
-
-def _truth(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise SpaceTextError(f"{text!r} is not true or false")
-    return text == "true"
-
-
 def _range(words: list[str], keys: Mapping[str, str]) -> tuple[str, str, Scale]:
     match words:
         case [low, high]:
@@ -117,11 +98,11 @@ def _float(name: str, words: list[str], keys: Mapping[str, str]) -> Parameter:
     step, default = keys.get("step"), keys.get("default")
     return Float(
         name,
-        _number(low),
-        _number(high),
+        read_number(low),
+        read_number(high),
         scale=scale,
-        step=None if step is None else _number(step),
-        default=None if default is None else _number(default),
+        step=None if step is None else read_number(step),
+        default=None if default is None else read_number(default),
     )
 
 
@@ -130,11 +111,11 @@ def _int(name: str, words: list[str], keys: Mapping[str, str]) -> Parameter:
     default = keys.get("default")
     return Int(
         name,
-        _integer(low),
-        _integer(high),
+        read_integer(low),
+        read_integer(high),
         scale=scale,
-        step=_integer(keys.get("step", "1")),
-        default=None if default is None else _integer(default),
+        step=read_integer(keys.get("step", "1")),
+        default=None if default is None else read_integer(default),
     )
 
 
@@ -149,8 +130,8 @@ def _ordinal(name: str, words: list[str], keys: Mapping[str, str]) -> Parameter:
     default = keys.get("default")
     return Ordinal(
         name,
-        tuple(_number(word) for word in words),
-        default=None if default is None else _number(default),
+        tuple(read_number(word) for word in words),
+        default=None if default is None else read_number(default),
     )
 
 
@@ -164,7 +145,7 @@ def _bool(name: str, words: list[str], keys: Mapping[str, str]) -> Parameter:
     if words:
         raise SpaceTextError("takes no values")
     default = keys.get("default")
-    return Bool(name, default=None if default is None else _truth(default))
+    return Bool(name, default=None if default is None else read_truth(default))
 
 
 def _fixed(name: str, words: list[str], keys: Mapping[str, str]) -> Parameter:
@@ -175,10 +156,10 @@ def _fixed(name: str, words: list[str], keys: Mapping[str, str]) -> Parameter:
 
 
 def _guess(text: str) -> ParamValue:
-    for read in (_truth, _integer, _number):
+    for read in (read_truth, read_integer, read_number):
         try:
             return read(text)
-        except SpaceTextError:
+        except WordError:
             continue
     return text
 

@@ -547,8 +547,9 @@ async def test_a_study_full_of_unfinished_trials_says_so(
     service = Service()
     await service.create()
     assert len((await service.ask(5)).trials) == 3
-    with refused(ExhaustedError):
+    with pytest.raises(ExhaustedError) as caught:
         await service.ask()
+    assert caught.value.retry_after_s == 60.0  # No client waits so long.
     await service.tell(1, completed())
     assert len((await service.ask(5)).trials) == 1
 

@@ -144,12 +144,14 @@ class StoreContract:
         assert inserted == row._replace(key=inserted.key)
         assert store.read(lambda t: t.study("default", "s")) == inserted
         assert store.read(lambda t: t.study_by_key(inserted.key)) == inserted
+        assert store.read(lambda t: t.study_by_uid(inserted.uid)) == inserted
 
     def test_what_is_not_there_is_none(self, store: Driven) -> None:
         store.add_study()
         assert store.read(lambda t: t.study("default", "other")) is None
         assert store.read(lambda t: t.study("other", "s")) is None
         assert store.read(lambda t: t.study_by_key(99)) is None
+        assert store.read(lambda t: t.study_by_uid("")) is None
         assert store.read(lambda t: t.trial(1, 1)) is None
         assert store.read(lambda t: t.response("default", "m", "r")) is None
 
@@ -172,7 +174,11 @@ class StoreContract:
         new = store.add_study(uid="new")
         assert new.key != old.key
         assert store.read(lambda t: t.study("default", "s")) == new
-        assert store.read(lambda t: t.study_by_key(old.key)) == old._replace(state="DELETED")
+        for found in (
+            store.read(lambda t: t.study_by_key(old.key)),
+            store.read(lambda t: t.study_by_uid(old.uid)),
+        ):
+            assert found == old._replace(state="DELETED")
 
     def test_a_deleted_study_comes_back_only_if_its_name_is_free(self, store: Driven) -> None:
         old = store.add_study()

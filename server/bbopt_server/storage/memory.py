@@ -138,6 +138,11 @@ class MemoryTransaction:
         """See ``Transaction``."""
         return self._tables.studies.get((key,))
 
+    def study_by_uid(self, uid: str) -> StudyRow | None:
+        """See ``Transaction``."""
+        key = self._tables.uids.get((uid,))
+        return None if key is None else self.study_by_key(key)
+
     def studies(
         self, project: str, *, after_key: int = 0, limit: int = 100, deleted: bool = False
     ) -> Sequence[StudyRow]:

@@ -143,6 +143,11 @@ class SqliteTransaction:
         found = self._connection.execute(_SELECT_STUDY + "WHERE key = ?", (key,)).fetchone()
         return found and self._studies.keep(StudyRow(*found))
 
+    def study_by_uid(self, uid: str) -> StudyRow | None:
+        """See ``Transaction``."""
+        found = self._connection.execute(_SELECT_STUDY + "WHERE uid = ?", (uid,)).fetchone()
+        return found and self._studies.keep(StudyRow(*found))
+
     def studies(
         self, project: str, *, after_key: int = 0, limit: int = 100, deleted: bool = False
     ) -> Sequence[StudyRow]:

@@ -147,6 +147,10 @@ class Transaction(Protocol):
         """Return a study, deleted or not."""
         ...
 
+    def study_by_uid(self, uid: str) -> StudyRow | None:
+        """Return a study, deleted or not."""
+        ...
+
     def studies(
         self, project: str, *, after_key: int = 0, limit: int = 100, deleted: bool = False
     ) -> Sequence[StudyRow]:

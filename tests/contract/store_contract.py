@@ -470,14 +470,17 @@ class StoreContract:
             return "".join(row.request_id for row in found if row is not None)
 
         store.transact(work)
-        assert store.transact(lambda t: t.drop_responses(before=4.0, limit=1)) == 1
+        assert store.transact(lambda t: t.drop_responses(before=4.0, after=9.0, limit=1)) == 1
         assert store.read(left) == "abde"
-        assert store.transact(lambda t: t.drop_responses(before=4.0, limit=3)) == 2
+        assert store.transact(lambda t: t.drop_responses(before=4.0, after=9.0, limit=3)) == 2
         assert store.read(left) == "de"
         store.transact(lambda t: t.put_response(response_row("c", at=3.0)))
-        assert store.transact(lambda t: t.drop_responses(before=4.0, limit=2)) == 0
-        assert store.transact(lambda t: t.drop_responses(before=4.0, limit=3)) == 1
+        assert store.transact(lambda t: t.drop_responses(before=4.0, after=9.0, limit=2)) == 0
+        assert store.transact(lambda t: t.drop_responses(before=4.0, after=9.0, limit=3)) == 1
         assert store.read(left) == "de"
+        assert store.transact(lambda t: t.drop_responses(before=5.0, after=6.0, limit=3)) == 0
+        assert store.transact(lambda t: t.drop_responses(before=4.0, after=5.5, limit=3)) == 1
+        assert store.read(left) == "e"
 
     # Transactions
 
@@ -494,7 +497,7 @@ class StoreContract:
             assert t.study("default", "s") is not None
             assert len(t.trials(key)) == len(t.events(key)) == 1
             t.put_response(response_row("r"))
-            assert t.drop_responses(before=9.0, limit=9) == 1
+            assert t.drop_responses(before=9.0, after=9.0, limit=9) == 1
 
         store.transact(work)
 
@@ -515,7 +518,7 @@ class StoreContract:
             t.put_measurement(MeasurementRow(study.key, 1, 1, b"after"))
             t.put_measurement(MeasurementRow(study.key, 1, 2, b"after"))
             t.put_response(response_row("new"))
-            t.drop_responses(before=9.0, limit=9)
+            t.drop_responses(before=9.0, after=9.0, limit=9)
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
@@ -648,7 +651,7 @@ class StoreContract:
             lambda t: t.append_event(event_row(1, 1)),
             lambda t: t.put_measurement(MeasurementRow(1, 1, 0, b"")),
             lambda t: t.put_response(response_row("r")),
-            lambda t: t.drop_responses(before=9.0, limit=9),
+            lambda t: t.drop_responses(before=9.0, after=9.0, limit=9),
         ],
     )
     def test_a_read_cannot_write(

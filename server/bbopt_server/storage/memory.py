@@ -243,10 +243,10 @@ class MemoryTransaction:
         self._add(self._tables.responses, _request(row), row)
         self._add(self._tables.answered, (last + 1,), row)
 
-    def drop_responses(self, *, before: float, limit: int) -> int:
+    def drop_responses(self, *, before: float, after: float, limit: int) -> int:
         """See ``Transaction``."""
         first = self._tables.answered.first(limit)
-        old = [(number, row) for number, row in first if row.at < before]
+        old = [(number, row) for number, row in first if not before <= row.at <= after]
         for number, row in old:
             self._drop(self._tables.responses, _request(row))
             self._drop(self._tables.answered, number)

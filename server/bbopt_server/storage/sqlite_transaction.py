@@ -79,7 +79,8 @@ VALUES (?, ?, ?, ?, ?, ?)"""
 
 _DROP_RESPONSES = """
 DELETE FROM response WHERE rowid IN (
-  SELECT rowid FROM (SELECT rowid, at FROM response ORDER BY rowid LIMIT ?) WHERE at < ?)"""
+  SELECT rowid FROM (SELECT rowid, at FROM response ORDER BY rowid LIMIT ?)
+  WHERE at NOT BETWEEN ? AND ?)"""
 
 _N_TRIALS = StudyRow._fields.index("n_trials")
 _LATE, _FEASIBLE = TrialRow._fields.index("late"), TrialRow._fields.index("feasible")
@@ -253,9 +254,9 @@ class SqliteTransaction:
         """See ``Transaction``."""
         self._write(_INSERT_RESPONSE, row)
 
-    def drop_responses(self, *, before: float, limit: int) -> int:
+    def drop_responses(self, *, before: float, after: float, limit: int) -> int:
         """See ``Transaction``."""
-        return self._write(_DROP_RESPONSES, (limit, before)).rowcount
+        return self._write(_DROP_RESPONSES, (limit, before, after)).rowcount
 
     def _write(self, statement: str, values: tuple[Any, ...]) -> sqlite3.Cursor:
         if not self._is_writable:

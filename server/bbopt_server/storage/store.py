@@ -242,9 +242,9 @@ class Transaction(Protocol):
         """
         ...
 
-    def drop_responses(self, *, before: float, limit: int) -> int:
+    def drop_responses(self, *, before: float, after: float, limit: int) -> int:
         """Of the ``limit`` answers that were stored first, forget those whose time is before
-        another; return how many.
+        one or after the other; return how many.
         """
         ...
 

@@ -8,6 +8,7 @@
     │   └── UnsupportedError      a strategy cannot handle a feature of the problem
     ├── RequestIdReusedError      one request id, two different requests
     ├── NotFoundError             no such study or trial
+    │   └── StudyDeletedError     there was one, and it was deleted
     ├── StudyExistsError          the name is taken by a study with another definition
     ├── PreconditionError         right request, wrong moment
     │   ├── StudyNotActiveError   the study is paused, completed or deleted
@@ -93,6 +94,12 @@ class NotFoundError(BboptError, LookupError):
     """There is no such study or trial."""
 
     reason = "NOT_FOUND"
+
+
+class StudyDeletedError(NotFoundError):
+    """The study that is meant was deleted, whatever has its name now."""
+
+    reason = "STUDY_DELETED"
 
 
 class StudyExistsError(BboptError):

@@ -375,19 +375,6 @@ class Posterior:
         return self._mean(k), prior.sub_(torch.bmm(whitened, whitened.mT))
 
     @torch.inference_mode()
-    def leave_one_out(self) -> tuple[Tensor, Tensor]:
-        """Predict every target from all others, hyperparameters kept.
-
-        Returns:
-            Mean and variance *of the observation* (noise included), each ``(E, n)``.
-
-        Source:
-            Rasmussen & Williams (2006), equation 5.12.
-        """
-        precision = self.inverse_factor.square().sum(-2)  # diagonal of K^-1
-        return self.y - self.alpha / precision, 1.0 / precision
-
-    @torch.inference_mode()
     def extended(self, features: Tensor) -> "Posterior":
         """Return a copy that also has some rows, as if they had been observed as usual.
 

@@ -6,7 +6,6 @@ from bbopt.numerics.random import stream
 from bbopt.numerics.safe_math import (
     log_h,
     log_ndtr,
-    logmeanexp,
     logsumexp_with_weights,
 )
 
@@ -17,7 +16,6 @@ __all__ = [
     "inverse_factor",
     "log_h",
     "log_ndtr",
-    "logmeanexp",
     "logsumexp_with_weights",
     "resolve_device",
     "stream",

@@ -125,16 +125,3 @@ def logsumexp_with_weights(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     terms = torch.exp(values - top)
     total = terms.sum(dim=dim, keepdim=True)
     return (top + torch.log(total)).squeeze(dim), terms / total
-
-
-def logmeanexp(values: Tensor, dim: int) -> Tensor:
-    """Return the logarithm of the mean of ``exp(values)`` along a dimension.
-
-    Args:
-        values: Any shape.
-        dim: The dimension that is averaged over.
-
-    Returns:
-        ``log mean exp``, the shape of ``values`` without ``dim``.
-    """
-    return torch.logsumexp(values, dim=dim) - math.log(values.shape[dim])

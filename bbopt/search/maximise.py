@@ -90,11 +90,6 @@ class Found:
 class Exhausted:
     """Every feasible row of a discrete space is taken (or none other could be found)."""
 
-    n_rows: int
-    """Number of distinct taken rows."""
-    is_proved: bool
-    """Whether the space was written down completely to make sure."""
-
 
 def maximise(
     acquisition: Acquisition,
@@ -241,7 +236,7 @@ class _Search:
         rows = enumerate_rows(self.space)
         values = self.value(rows)
         order = np.argsort(-values, kind="stable")
-        return self._first_free(rows[order], values[order]) or self._exhausted(is_proved=True)
+        return self._first_free(rows[order], values[order]) or Exhausted()
 
     def by_ascent(self, incumbents: Array, extra: Array) -> Found | Exhausted:
         """Screen candidates, climb from the best of them and from ``extra``."""
@@ -427,17 +422,14 @@ class _Search:
 
     def _any_free_row(self) -> Found | Exhausted:
         """Look for any row that is left when everything the search saw is taken."""
-        is_proved = n_configurations(self.space) <= PROVE_EXHAUSTION_UNTIL
-        rows = enumerate_rows(self.space) if is_proved else self.space.sample(self.rng, 4096)
+        is_small = n_configurations(self.space) <= PROVE_EXHAUSTION_UNTIL
+        rows = enumerate_rows(self.space) if is_small else self.space.sample(self.rng, 4096)
         rows = rows[~is_taken(rows, self.taken)]
         if not len(rows):
-            return self._exhausted(is_proved=is_proved)
+            return Exhausted()
         values = self.value(rows)
         best = int(np.argmax(values))
         return Found(rows[best], float(values[best]), rows[best][None])
-
-    def _exhausted(self, *, is_proved: bool) -> Exhausted:
-        return Exhausted(len(np.unique(self.taken, axis=0)), is_proved)
 
 
 def _is_same(a: Array, b: Array) -> bool:

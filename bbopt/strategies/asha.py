@@ -11,7 +11,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from bbopt.errors import UnsupportedError
 from bbopt.specs import CAPABILITIES, AshaSpec, Capabilities, Promotion
 from bbopt.stopping import Rungs, initial_stage
 from bbopt.stopping.rungs import Run
@@ -21,7 +20,6 @@ from bbopt.strategies.row_counter import RowCounter
 from bbopt.strategies.saved import read_scalars
 from bbopt.strategies.strategy import (
     Array,
-    Predictions,
     Recommendation,
     Status,
     StrategyContext,
@@ -34,6 +32,7 @@ _NAME = "asha"
 class AshaSearch(RowCounter):
     """Asynchronous successive halving of random configurations."""
 
+    name = _NAME
     capabilities: ClassVar[Capabilities] = CAPABILITIES[AshaSpec]
 
     def __init__(
@@ -97,15 +96,6 @@ class AshaSearch(RowCounter):
         return Recommendation(
             int(columns.numbers[best]), f"best measured feasible value{where}"
         )
-
-    def predict(self, X: Array) -> Predictions:
-        """Refuse: there is no model.
-
-        Raises:
-            UnsupportedError: Always.
-        """
-        del X
-        raise UnsupportedError.of("strategy", f"{_NAME} has no model; use gp or auto")
 
     def state(self) -> StrategyState:
         """Return the counters."""

@@ -21,7 +21,7 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bbopt.errors import DataLossError, UnsupportedError
+from bbopt.errors import DataLossError
 from bbopt.numerics import stream
 from bbopt.population.cma import (
     MIN_RESULTS,
@@ -42,7 +42,6 @@ from bbopt.strategies.row_counter import RowCounter
 from bbopt.strategies.saved import read_scalars
 from bbopt.strategies.strategy import (
     Array,
-    Predictions,
     Recommendation,
     Status,
     StrategyContext,
@@ -64,6 +63,7 @@ this share of the way to the best feasible point.
 class CmaEs(RowCounter):
     """Asks and tells of a distribution that learns from rankings."""
 
+    name = NAME
     capabilities: ClassVar[Capabilities] = CAPABILITIES[CmaEsSpec]
 
     def __init__(
@@ -153,15 +153,6 @@ class CmaEs(RowCounter):
     def recommend(self) -> Recommendation | None:
         """Choose the best measured feasible trial."""
         return recommend_measured(self._context.columns)
-
-    def predict(self, X: Array) -> Predictions:
-        """Refuse: there is no model.
-
-        Raises:
-            UnsupportedError: Always.
-        """
-        del X
-        raise UnsupportedError.of("strategy", f"{NAME} has no model; use gp or auto")
 
     # ------------------------------------------------------------------ slots
 

@@ -10,7 +10,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from bbopt.errors import UnsupportedError
 from bbopt.specs import CAPABILITIES, Capabilities, RandomSpec, SobolSpec
 from bbopt.strategies.candidates import Supply
 from bbopt.strategies.recommendation import recommend_measured
@@ -18,7 +17,6 @@ from bbopt.strategies.row_counter import RowCounter
 from bbopt.strategies.saved import read_scalars
 from bbopt.strategies.strategy import (
     Array,
-    Predictions,
     Recommendation,
     Status,
     StrategyContext,
@@ -28,8 +26,6 @@ from bbopt.trial import Provenance, StrategyState, Suggestion
 
 class _ModelFree(RowCounter, ABC):
     """What the two have in common: one counter, and nothing learned."""
-
-    name: ClassVar[str]
 
     def __init__(self, context: StrategyContext, state: StrategyState | None) -> None:
         scalars = read_scalars(state, self.name)
@@ -56,15 +52,6 @@ class _ModelFree(RowCounter, ABC):
     def recommend(self) -> Recommendation | None:
         """Choose the best measured feasible trial."""
         return recommend_measured(self._context.columns)
-
-    def predict(self, X: Array) -> Predictions:
-        """Refuse: there is no model.
-
-        Raises:
-            UnsupportedError: Always.
-        """
-        del X
-        raise UnsupportedError.of("strategy", f"{self.name} has no model; use gp or auto")
 
     def state(self) -> StrategyState:
         """Return the counters."""

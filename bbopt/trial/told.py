@@ -75,7 +75,7 @@ def _value_of(name: str, told: object) -> Value:
     match told:
         case Value():
             return told
-        case (mean, sd):
+        case tuple((mean, sd)):
             return Value(_number(name, mean), _number(name, sd))
         case _:
             return Value(_number(name, told))
@@ -88,7 +88,8 @@ def _number(name: str, told: object) -> float:
             return float(told)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise InvalidError.of(f"metrics[{name}]", f"must be a number or (mean, sd), not {told!r}")
+    message = f"must be a number or the tuple (mean, sd), not {told!r}"
+    raise InvalidError.of(f"metrics[{name}]", message)
 
 
 def _refuse(violations: Sequence[Violation]) -> None:

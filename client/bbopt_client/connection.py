@@ -6,7 +6,8 @@ often it is asked.
 
 Retried are a server that is not there, a full queue that says when to come back, an attempt
 that ran into its own timeout, and a cancellation that was not ours. Everything else is an
-answer, and is raised as the error that the server raised.
+answer, and is raised as the error that the server raised; so is a limit that the server expects
+to stay reached for longer than a short call may take.
 """
 
 import logging
@@ -285,10 +286,12 @@ class _Attempts:
             self.is_unreachable = not is_answer
             self._why_unreachable = failure.details() or ""
         self.n_failed += 1
-        pause_s = self._connection.backoff_s(self.n_failed)
+        pause_s, patience_s = self._connection.backoff_s(self.n_failed), self.remaining_s()
         if is_answer and isinstance(error, RetryableError):
             pause_s = max(pause_s, error.retry_after_s)
-        if pause_s >= self.remaining_s():
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:  # An ask waits for trials, not for room.
+            patience_s = min(patience_s, self._connection.options.deadline_s)
+        if pause_s >= patience_s:
             raise self._final(error, address, code) from None
         logger.debug("attempt %d: %s; again in %.2f s", self.n_failed, code.name, pause_s)
         return pause_s

@@ -1,7 +1,7 @@
 """Sends tells so that no result is lost: spooled first, sent again until they are answered.
 
-A server without the study refuses nothing: it may serve another database at this address, so
-the result stays spooled for the one that has the study.
+A server that never had the study refuses nothing: it may serve another database at this
+address, so the result stays spooled for the one that has it. One that deleted it says so.
 
 The call that tells waits for the answer. When it gives up, or when a client before this one
 ended without an answer, a thread goes on sending in the background.
@@ -20,6 +20,7 @@ from bbopt.errors import (
     NotFoundError,
     PreconditionError,
     RequestIdReusedError,
+    StudyDeletedError,
 )
 from bbopt.rpc.errors import error_from_item_status
 from bbopt.rpc.v1.optimization_service_pb2 import (
@@ -36,6 +37,7 @@ _REFUSALS = (
     InvalidError,
     PreconditionError,
     RequestIdReusedError,
+    StudyDeletedError,
 )
 """Answers that stay the same however often the tell is sent."""
 _MAX_PAUSE_S = 30.0

@@ -86,12 +86,12 @@ def value_of(given: object) -> Value:
     """Turn a number or a pair into a value; not yet checked.
 
     Raises:
-        TypeError: It is neither.
+        TypeError: It is neither; a list is none, as it may as well mean repetitions.
         ValueError: It is a pair of the wrong length.
     """
     if isinstance(given, Value):
         return given
-    if isinstance(given, tuple | list):
+    if isinstance(given, tuple):
         if len(given) != 2:
             raise ValueError(f"must be a number or (mean, sd), not {len(given)} numbers")
         return Value(_number(given[0]), _number(given[1]))
@@ -153,5 +153,5 @@ def _only_metric(problem: Problem) -> str:
 
 def _number(given: object) -> float:
     if isinstance(given, bool | str | bytes) or not hasattr(given, "__float__"):
-        raise TypeError(f"must be a number, not {given!r}")
+        raise TypeError(f"must be a number or the tuple (mean, sd), not {given!r}")
     return float(given)

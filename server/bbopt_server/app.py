@@ -12,9 +12,11 @@ import os
 import signal
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import bbopt
 from bbopt.errors import UnavailableError
+from bbopt_server.backups import Backups
 from bbopt_server.compute import Compute, ComputePool
 from bbopt_server.compute.pool import LARGE_FROM
 from bbopt_server.lockfile import announced, holder_of
@@ -22,7 +24,7 @@ from bbopt_server.loop import new_loop
 from bbopt_server.rpc.methods import Methods
 from bbopt_server.rpc.server import SUGGEST_HEALTH, TELL_HEALTH, Address, RpcServer
 from bbopt_server.settings import Settings
-from bbopt_server.storage import Store, open_store
+from bbopt_server.storage import SqliteStore, Store, open_store
 from bbopt_server.studies import Studies
 from bbopt_server.studies.outside import Outside
 from bbopt_server.telemetry.logs import configure_logs
@@ -44,6 +46,7 @@ class App:
     outside: Outside = field(default_factory=Outside)
     studies: Studies = field(init=False)
     server: RpcServer = field(init=False)
+    backups: Backups | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.studies = Studies(
@@ -54,9 +57,14 @@ class App:
         )
         methods = Methods(self.studies, device=self.settings.device)
         self.server = RpcServer(methods.table())
+        if self.settings.backups is not None and isinstance(self.store, SqliteStore):
+            name = Path(self.settings.db).stem
+            self.backups = Backups(self.store, self.settings.backups, name=name)
 
     async def start(self) -> Address:
         """Listen; compute goes on loading."""
+        if self.backups is not None:
+            self.backups.start()
         await self.studies.start()
         address = await self.server.start(self.settings.listen)
         await self.server.set_health("", is_serving=True)
@@ -91,6 +99,8 @@ class App:
         await self.server.stop(grace_s)
         await self.studies.stop()
         await self.compute.stop()
+        if self.backups is not None:
+            await self.backups.stop()
         await self.store.close()
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bbopt.errors import InvalidError
+from bbopt_server.backups import EVERY_S, N_KEPT, BackupPlan
 from bbopt_server.compute.compute import IDLE_S, MEMORY_MIB
 from bbopt_server.crash_points import check_variable
 from bbopt_server.rpc.server import Address
@@ -43,6 +44,8 @@ class Settings:
     """Leave when no call has arrived for so long: private servers."""
     drain_s: float = 10.0
     """How long calls that run may take when the server is told to stop."""
+    backups: BackupPlan | None = None
+    """Where copies of the database go while it is served; ``None``: nowhere."""
     has_ready_queue: bool = True
     """Whether the next suggestion is computed ahead of its ask; it is the same either way."""
     log_level: str = "info"
@@ -76,9 +79,20 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
             None if after_s is None else _number("exit-after-last-client", after_s, 0)
         ),
         drain_s=_number("drain-seconds", given.drain_seconds, 0),
+        backups=_backup_plan(given),
         has_ready_queue=_switch("ready-queue", given.ready_queue),
         log_level=given.log_level,
     )
+
+
+def _backup_plan(given: argparse.Namespace) -> BackupPlan | None:
+    every_s = _number("backup-every", given.backup_every, 1)
+    n_kept = int(_number("backups-kept", given.backups_kept, 1))
+    if not given.backups:
+        return None
+    if given.db == MEMORY:
+        raise InvalidError.of("backups", f"there are none of {MEMORY}")
+    return BackupPlan(Path(given.backups), every_s, n_kept)
 
 
 def _switch(name: str, text: str) -> bool:
@@ -140,6 +154,9 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add("large-process", "on", "on or off: one more process for large studies among small ones")
     add("port-file", None, "file that gets the bound address once the server answers")
     add("exit-after-last-client", None, "leave when no call has come for so many seconds")
+    add("backups", None, "folder of its own for copies of the database; default: none are made")
+    add("backup-every", str(EVERY_S), "seconds between them; not while nothing changes")
+    add("backups-kept", str(N_KEPT), "how many of them stay")
     add("drain-seconds", str(defaults.drain_s), "how long running calls may take at the end")
     add("ready-queue", "on", "on or off: compute the next suggestion right after a result")
     add("log-level", defaults.log_level, ", ".join(_LEVELS))

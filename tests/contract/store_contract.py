@@ -144,12 +144,14 @@ class StoreContract:
         assert inserted == row._replace(key=inserted.key)
         assert store.read(lambda t: t.study("default", "s")) == inserted
         assert store.read(lambda t: t.study_by_key(inserted.key)) == inserted
+        assert store.read(lambda t: t.study_by_uid(inserted.uid)) == inserted
 
     def test_what_is_not_there_is_none(self, store: Driven) -> None:
         store.add_study()
         assert store.read(lambda t: t.study("default", "other")) is None
         assert store.read(lambda t: t.study("other", "s")) is None
         assert store.read(lambda t: t.study_by_key(99)) is None
+        assert store.read(lambda t: t.study_by_uid("")) is None
         assert store.read(lambda t: t.trial(1, 1)) is None
         assert store.read(lambda t: t.response("default", "m", "r")) is None
 
@@ -172,7 +174,11 @@ class StoreContract:
         new = store.add_study(uid="new")
         assert new.key != old.key
         assert store.read(lambda t: t.study("default", "s")) == new
-        assert store.read(lambda t: t.study_by_key(old.key)) == old._replace(state="DELETED")
+        for found in (
+            store.read(lambda t: t.study_by_key(old.key)),
+            store.read(lambda t: t.study_by_uid(old.uid)),
+        ):
+            assert found == old._replace(state="DELETED")
 
     def test_a_deleted_study_comes_back_only_if_its_name_is_free(self, store: Driven) -> None:
         old = store.add_study()
@@ -464,14 +470,17 @@ class StoreContract:
             return "".join(row.request_id for row in found if row is not None)
 
         store.transact(work)
-        assert store.transact(lambda t: t.drop_responses(before=4.0, limit=1)) == 1
+        assert store.transact(lambda t: t.drop_responses(before=4.0, after=9.0, limit=1)) == 1
         assert store.read(left) == "abde"
-        assert store.transact(lambda t: t.drop_responses(before=4.0, limit=3)) == 2
+        assert store.transact(lambda t: t.drop_responses(before=4.0, after=9.0, limit=3)) == 2
         assert store.read(left) == "de"
         store.transact(lambda t: t.put_response(response_row("c", at=3.0)))
-        assert store.transact(lambda t: t.drop_responses(before=4.0, limit=2)) == 0
-        assert store.transact(lambda t: t.drop_responses(before=4.0, limit=3)) == 1
+        assert store.transact(lambda t: t.drop_responses(before=4.0, after=9.0, limit=2)) == 0
+        assert store.transact(lambda t: t.drop_responses(before=4.0, after=9.0, limit=3)) == 1
         assert store.read(left) == "de"
+        assert store.transact(lambda t: t.drop_responses(before=5.0, after=6.0, limit=3)) == 0
+        assert store.transact(lambda t: t.drop_responses(before=4.0, after=5.5, limit=3)) == 1
+        assert store.read(left) == "e"
 
     # Transactions
 
@@ -488,7 +497,7 @@ class StoreContract:
             assert t.study("default", "s") is not None
             assert len(t.trials(key)) == len(t.events(key)) == 1
             t.put_response(response_row("r"))
-            assert t.drop_responses(before=9.0, limit=9) == 1
+            assert t.drop_responses(before=9.0, after=9.0, limit=9) == 1
 
         store.transact(work)
 
@@ -509,7 +518,7 @@ class StoreContract:
             t.put_measurement(MeasurementRow(study.key, 1, 1, b"after"))
             t.put_measurement(MeasurementRow(study.key, 1, 2, b"after"))
             t.put_response(response_row("new"))
-            t.drop_responses(before=9.0, limit=9)
+            t.drop_responses(before=9.0, after=9.0, limit=9)
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
@@ -642,7 +651,7 @@ class StoreContract:
             lambda t: t.append_event(event_row(1, 1)),
             lambda t: t.put_measurement(MeasurementRow(1, 1, 0, b"")),
             lambda t: t.put_response(response_row("r")),
-            lambda t: t.drop_responses(before=9.0, limit=9),
+            lambda t: t.drop_responses(before=9.0, after=9.0, limit=9),
         ],
     )
     def test_a_read_cannot_write(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -124,6 +125,21 @@ def test_asking_and_telling_by_hand(line: CommandLine) -> None:
     line.run("tell", "projects/default/studies/hand/trials/3", "loss=1", "size=9")
     done = line.run("ask", "hand", code=6)
     assert (done.stdout, "no more trials" in done.stderr) == ("", True)
+
+
+@pytest.mark.parametrize(
+    ("problem", "code"), [(KeyboardInterrupt(), 130), (OSError("No space left on device"), 1)]
+)
+def test_trials_that_were_not_shown_are_given_back(
+    line: CommandLine, problem: BaseException, code: int
+) -> None:
+    name = f"unseen{code}"
+    line.create(name)
+    with mock.patch("bbopt_client.cli.output.write_records", side_effect=problem):
+        failed = line.run("ask", name, "-n", "2", code=code)
+    assert "gave back 2 trials" in failed.stderr
+    assert [each["state"] for each in line.json("trials", name)] == ["queued", "queued"]
+    assert line.json("ask", name)[0]["trial"] == f"{name}/1"
 
 
 def test_a_result_is_corrected_by_hand(line: CommandLine) -> None:

@@ -15,8 +15,8 @@ import pytest
 from bbopt.errors import (
     InvalidError,
     NotFoundError,
+    StudyDeletedError,
     StudyExistsError,
-    StudyNotActiveError,
     TrialFinishedError,
 )
 from bbopt.trial import TrialState
@@ -296,13 +296,16 @@ def test_studies_of_one_seed_suggest_the_same_also_if_it_is_zero(client: Client)
 
 
 def test_a_deleted_study_takes_no_results_and_frees_its_name(
-    client: Client, study: Study
+    client: Client, study: Study, tmp_path: Path
 ) -> None:
     (trial,) = study.ask()
     client.delete_study(study.id)
 
-    with pytest.raises((NotFoundError, StudyNotActiveError)):
+    with pytest.raises(StudyDeletedError):
         trial.tell(0.5)
+    (refused,) = (tmp_path / "outbox" / "refused.jsonl").read_text().splitlines()
+    assert trial.name in refused
+    assert client.flush(0.0)
     with pytest.raises(NotFoundError):
         client.study(study.id)
     again = client.create_study(study.id, space=SPACE, objective="-loss")

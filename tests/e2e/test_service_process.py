@@ -18,6 +18,7 @@ from bbopt_server.rpc.server import Address
 from bbopt_server.settings import parse
 from tests.e2e.served import Caller, ServerProcess
 from tests.unit.server.service import quadratic
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -75,6 +76,21 @@ def test_two_signals_end_a_server_with_open_streams_at_once(db: str) -> None:
         server.process.send_signal(signal.SIGTERM)
         status, errors = server.end(signal.SIGTERM, timeout_s=20.0)
     assert status == 0, errors
+
+
+def test_another_server_serves_a_backup_of_one_that_runs(db: str, tmp_path: Path) -> None:
+    server = ServerProcess(db, "--backups", str(tmp_path / "kept"), "--backup-every", "1")
+    with Caller(server.address) as caller:
+        study = caller.create("s", quadratic(strategy="random")).name
+        copy = tmp_path / "kept" / "studies-000001.db"
+        wait_until(copy.exists)
+        other = ServerProcess(str(copy.rename(tmp_path / "copy.db")))
+        with Caller(other.address) as second:
+            request = pb.GetStudyRequest(name=study)
+            assert second.call(second.optimization.GetStudy, request).name == study
+    for each in (server, other):
+        status, errors = each.end(signal.SIGTERM)
+        assert status == 0, errors
 
 
 def test_tells_finish_while_a_server_drains(db: str) -> None:

@@ -104,9 +104,9 @@ class Model:
     def put_response(self, row: ResponseRow) -> None:
         self._add("response", (row.project, row.method, row.request_id), row)
 
-    def drop_responses(self, *, before: float, limit: int) -> int:
+    def drop_responses(self, *, before: float, after: float, limit: int) -> int:
         first = list(self.rows["response"].values())[:limit]
-        old = [row for row in first if row.at < before]
+        old = [row for row in first if row.at < before or row.at > after]
         for row in old:
             del self.rows["response"][row.project, row.method, row.request_id]
         return len(old)
@@ -167,7 +167,7 @@ def steps(draw: st.DrawFn) -> Step:
         lambda t: t.append_event(event_row(key, number, payload=payload)),
         lambda t: t.put_measurement(MeasurementRow(key, number, revision, payload)),
         lambda t: t.put_response(response_row(f"r{number}{key}", response=payload, at=age)),
-        lambda t: t.drop_responses(before=age, limit=number),
+        lambda t: t.drop_responses(before=age, after=age + 1.0, limit=number),
     ]
     return draw(st.sampled_from(options))
 

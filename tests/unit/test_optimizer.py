@@ -104,6 +104,7 @@ class TestAskingAndTelling:
             {"loss": "1.0"},
             {"loss": None},
             {"loss": (1.0, -1.0)},
+            {"loss": [0.31, 0.29]},
             {"loss": True},
             {"loss": 10**400},
         ],

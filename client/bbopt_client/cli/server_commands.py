@@ -33,6 +33,13 @@ def serve(
         str | None,
         typer.Option(metavar="2,3", help="Cores to bind them to, in turn; Linux only."),
     ] = None,
+    backups: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Gets copies of the file while it is served."),
+    ] = None,
+    backup_every: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Between two of them. Default: 1h.")
+    ] = None,
     port_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Gets the address once it is bound.")
     ] = None,
@@ -42,8 +49,10 @@ def serve(
     ] = None,
 ) -> None:
     """Run a server until SIGTERM or Ctrl-C."""
+    from bbopt_client.cli.durations import duration_option
     from bbopt_client.cli.engine import require_engine
 
+    every_s = None if backup_every is None else duration_option("--backup-every", backup_every)
     require_engine()
     flags = {
         "--db": db,
@@ -51,6 +60,8 @@ def serve(
         "--device": device,
         "--compute-processes": compute_processes,
         "--compute-cores": compute_cores,
+        "--backups": backups,
+        "--backup-every": every_s,
         "--port-file": port_file,
         "--exit-after-last-client": exit_after_last_client,
     }

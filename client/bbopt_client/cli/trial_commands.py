@@ -4,6 +4,7 @@ Each imports what it needs when it runs.
 """
 
 import sys
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,10 @@ import typer
 from bbopt_client.cli.options import OutputOption, ServerOption, StudyArgument, merged
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from bbopt.trial import Measurement, Outcome, TrialState
+    from bbopt_client.trial import Trial
 
 _TABLE = ("trial", "state", "feasible", "generator", "worker", "message")
 """Columns of a table beside the parameters and the metrics, which follow the second."""
@@ -61,9 +65,22 @@ def ask(
                 text = f"no more trials: study {answer.study_state.value}, {reason}"
                 raise CommandError(text, ExitCode.NO_MORE_TRIALS)
             raise CommandError(f"no trial for now ({reason}); try again or add --wait 60s")
-        names = [parameter.name for parameter in found.problem.space.parameters]
-        records = trial_records(answer, found)
-        write_records(records, options.format, columns=("trial", *names, "generator"))
+        with _held_until_shown(answer):
+            names = [parameter.name for parameter in found.problem.space.parameters]
+            records = trial_records(answer, found)
+            write_records(records, options.format, columns=("trial", *names, "generator"))
+
+
+@contextmanager
+def _held_until_shown(trials: "Sequence[Trial]") -> "Iterator[None]":
+    """Give trials back where they could not be shown: nobody would ever tell them."""
+    try:
+        yield
+    except BaseException:
+        for trial in trials:
+            trial.release("not shown to who asked")
+        print(f"gave back {len(trials)} trials that were not shown", file=sys.stderr)
+        raise
 
 
 def tell(

@@ -106,10 +106,6 @@ class ComputePool:
     def _running(self) -> list[Lane]:
         return [*self._lanes, self._large] if self._has_large else self._lanes
 
-    def set_aside(self) -> tuple[str, ...]:
-        """Name the studies that brought down compute too often."""
-        return self._quarantine.set_aside()
-
     def set_aside_s(self, uid: str) -> float:
         """Say how long a study that brought down compute gets no model; 0 if it is well."""
         return self._quarantine.time_left_s(uid)

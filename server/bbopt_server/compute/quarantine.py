@@ -35,10 +35,6 @@ class Quarantine:
             return 0.0
         return max(0.0, crashes[0] + self._window_s - self._clock())
 
-    def set_aside(self) -> tuple[str, ...]:
-        """Name the studies that are set aside now."""
-        return tuple(uid for uid in self._crashes if self.time_left_s(uid) > 0.0)
-
     def _drop_expired(self) -> None:
         """Keep the table as small as the number of studies that crashed of late."""
         horizon = self._clock() - self._window_s

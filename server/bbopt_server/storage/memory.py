@@ -138,6 +138,11 @@ class MemoryTransaction:
         """See ``Transaction``."""
         return self._tables.studies.get((key,))
 
+    def study_by_uid(self, uid: str) -> StudyRow | None:
+        """See ``Transaction``."""
+        key = self._tables.uids.get((uid,))
+        return None if key is None else self.study_by_key(key)
+
     def studies(
         self, project: str, *, after_key: int = 0, limit: int = 100, deleted: bool = False
     ) -> Sequence[StudyRow]:
@@ -238,10 +243,10 @@ class MemoryTransaction:
         self._add(self._tables.responses, _request(row), row)
         self._add(self._tables.answered, (last + 1,), row)
 
-    def drop_responses(self, *, before: float, limit: int) -> int:
+    def drop_responses(self, *, before: float, after: float, limit: int) -> int:
         """See ``Transaction``."""
         first = self._tables.answered.first(limit)
-        old = [(number, row) for number, row in first if row.at < before]
+        old = [(number, row) for number, row in first if not before <= row.at <= after]
         for number, row in old:
             self._drop(self._tables.responses, _request(row))
             self._drop(self._tables.answered, number)

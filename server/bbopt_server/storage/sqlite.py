@@ -17,6 +17,8 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
+from threading import Event
 from typing import Any, Self, TypeVar
 
 from bbopt.errors import UnavailableError
@@ -86,6 +88,28 @@ class SqliteStore:
         disk. End this one with ``os._exit``, so that SQLite writes nothing on the way out.
         """
         return self._batches.failure
+
+    @property
+    def n_written(self) -> int:
+        """Rows that were written since the database was opened."""
+        return self._batches.n_written
+
+    def back_up(self, path: Path, *, is_over: Event) -> None:
+        """Copy the database to a new file while it is served; must end before ``close``.
+
+        Blocks for as long as it takes: for a thread of its own.
+
+        Args:
+            path: Does not exist; its folder does.
+            is_over: Gives the copy up once set.
+
+        Raises:
+            InterruptedBackupError: ``is_over`` was set; the file is of no use.
+            UnavailableError: The store has failed.
+            OSError: The file cannot be written.
+            sqlite3.Error: As well, or the database cannot be read.
+        """
+        self._batches.back_up(path, is_over=is_over)
 
     async def transact(
         self,

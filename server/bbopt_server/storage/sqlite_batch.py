@@ -10,10 +10,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
 from typing import Any, TypeVar
 
 from bbopt.errors import DataLossError, UnavailableError
 from bbopt_server.crash_points import reach
+from bbopt_server.storage.sqlite_backup import back_up
 from bbopt_server.storage.sqlite_connection import write_back
 from bbopt_server.storage.sqlite_rows import StudyRows, TrialRows
 from bbopt_server.storage.sqlite_transaction import SqliteTransaction
@@ -199,6 +202,16 @@ class Batches:
         except sqlite3.Error as error:
             _log.error("%s: a checkpoint failed: %s", self._path, error)
             self._translated(error)  # Stops where the disk failed.
+
+    @property
+    def n_written(self) -> int:
+        """Rows that were written since the database was opened."""
+        return self._writer.n_written
+
+    def back_up(self, path: Path, *, is_over: Event) -> None:
+        """Copy the database to a new file; from any thread, while works go on."""
+        self._refuse_if_failed()
+        back_up(self._connection, path, is_over=is_over)
 
     def stop(self, failure: str) -> None:
         """Take no more work."""

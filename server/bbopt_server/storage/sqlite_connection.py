@@ -35,7 +35,7 @@ OpenFile: TypeAlias = Callable[[str], sqlite3.Connection]
 
 def open_private(path: str) -> sqlite3.Connection:
     """Open a file on the disk, or create one that only its owner may read."""
-    _create_private(path)
+    create_private(path)
     return sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
 
 
@@ -116,7 +116,8 @@ def _is_served(connection: sqlite3.Connection) -> bool:
     return bool(version == _SERVED)
 
 
-def _create_private(path: str) -> None:
+def create_private(path: str) -> None:
+    """Create a file that only its owner may read, unless there is one."""
     # O_EXCL: a file that exists must not be opened here, see the head of this module.
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))

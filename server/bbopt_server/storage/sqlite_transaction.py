@@ -79,7 +79,8 @@ VALUES (?, ?, ?, ?, ?, ?)"""
 
 _DROP_RESPONSES = """
 DELETE FROM response WHERE rowid IN (
-  SELECT rowid FROM (SELECT rowid, at FROM response ORDER BY rowid LIMIT ?) WHERE at < ?)"""
+  SELECT rowid FROM (SELECT rowid, at FROM response ORDER BY rowid LIMIT ?)
+  WHERE at NOT BETWEEN ? AND ?)"""
 
 _N_TRIALS = StudyRow._fields.index("n_trials")
 _LATE, _FEASIBLE = TrialRow._fields.index("late"), TrialRow._fields.index("feasible")
@@ -141,6 +142,11 @@ class SqliteTransaction:
         if (known := self._studies.by_key(key)) is not None:
             return known
         found = self._connection.execute(_SELECT_STUDY + "WHERE key = ?", (key,)).fetchone()
+        return found and self._studies.keep(StudyRow(*found))
+
+    def study_by_uid(self, uid: str) -> StudyRow | None:
+        """See ``Transaction``."""
+        found = self._connection.execute(_SELECT_STUDY + "WHERE uid = ?", (uid,)).fetchone()
         return found and self._studies.keep(StudyRow(*found))
 
     def studies(
@@ -248,9 +254,9 @@ class SqliteTransaction:
         """See ``Transaction``."""
         self._write(_INSERT_RESPONSE, row)
 
-    def drop_responses(self, *, before: float, limit: int) -> int:
+    def drop_responses(self, *, before: float, after: float, limit: int) -> int:
         """See ``Transaction``."""
-        return self._write(_DROP_RESPONSES, (limit, before)).rowcount
+        return self._write(_DROP_RESPONSES, (limit, before, after)).rowcount
 
     def _write(self, statement: str, values: tuple[Any, ...]) -> sqlite3.Cursor:
         if not self._is_writable:

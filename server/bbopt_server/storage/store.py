@@ -147,6 +147,10 @@ class Transaction(Protocol):
         """Return a study, deleted or not."""
         ...
 
+    def study_by_uid(self, uid: str) -> StudyRow | None:
+        """Return a study, deleted or not."""
+        ...
+
     def studies(
         self, project: str, *, after_key: int = 0, limit: int = 100, deleted: bool = False
     ) -> Sequence[StudyRow]:
@@ -238,9 +242,9 @@ class Transaction(Protocol):
         """
         ...
 
-    def drop_responses(self, *, before: float, limit: int) -> int:
+    def drop_responses(self, *, before: float, after: float, limit: int) -> int:
         """Of the ``limit`` answers that were stored first, forget those whose time is before
-        another; return how many.
+        one or after the other; return how many.
         """
         ...
 

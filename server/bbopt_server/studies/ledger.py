@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from bbopt.errors import NotFoundError
+from bbopt.errors import NotFoundError, StudyDeletedError
 from bbopt.rpc.names import StudyName
 from bbopt.specs import StudySpec
 from bbopt.trial import Event
@@ -59,14 +59,18 @@ def find_study(tx: Transaction, name: StudyName) -> StudyRow:
     """Return a study that is not deleted.
 
     Raises:
+        StudyDeletedError: The one that is meant was deleted.
         NotFoundError: There is none, or it is not the one of that name that is meant.
     """
     row = tx.study(name.project, name.study)
+    if row is not None and name.uid in ("", row.uid):
+        return row
+    meant = tx.study_by_uid(name.uid)
+    was_deleted = meant is not None and meant.state == "DELETED"
+    error = StudyDeletedError if was_deleted else NotFoundError
     if row is None:
-        raise NotFoundError(f"there is no study {name}")
-    if name.uid and name.uid != row.uid:
-        raise NotFoundError(f"{name} is another study now: the one that was meant is gone")
-    return row
+        raise error(f"there is no study {name}")
+    raise error(f"{name} is another study now: the one that was meant is gone")
 
 
 def find_trial(tx: Transaction, study: StudyRow, number: int) -> TrialRow:

@@ -66,5 +66,6 @@ def check_limits(row: StudyRow, room: Room) -> None:
         )
     if room.n_open >= MAX_OPEN:
         raise ExhaustedError(
-            f"study {row.study_id} has {MAX_OPEN} unfinished trials, the most that it can have"
+            f"study {row.study_id} has {MAX_OPEN} unfinished trials, the most that it can have",
+            retry_after_s=60.0,  # Clients report it rather than wait so long.
         )

@@ -211,9 +211,10 @@ parameters:
   n: bool
   opt: {type: categorical, choises: [adam, sgd]}
   mom: {type: flaot, low: 0, high: 1}
-  q: {type: int, low: 1.5, high: 3}
+  q: {type: int, low: 1.5, high: 3, when: {opt: adam, nobody: 1}}
 parameter_constraints:
   - a * b <= 1
+  - q + mom + r <= 1
 objective: loss <= 3
 constraints: [latency_ms]
 strategy: gpp
@@ -231,16 +232,19 @@ lease: {duration: 2y}
         "study.yaml:6: parameters[opt].choises: unknown key; did you mean 'choices'?",
         "study.yaml:7: parameters[mom].type: 'flaot' is none of float, int, ordinal, "
         "categorical, bool, fixed",
+        "study.yaml:8: parameters[q].active_if.conditions[1].parent: there is no parameter "
+        "'nobody'",
         "study.yaml:8: parameters[q].low: must be an integer, got float 1.5",
         "study.yaml:10: parameter_constraints[0]: 'a * b <= 1' a product of two parameters is "
         "not linear",
-        "study.yaml:11: objective: 'loss <= 3' is no objective; write it like -loss or "
+        "study.yaml:11: parameter_constraints[1].coefficients[r]: there is no parameter 'r'",
+        "study.yaml:12: objective: 'loss <= 3' is no objective; write it like -loss or "
         "accuracy",
-        "study.yaml:12: constraints[0]: 'latency_ms' is no constraint; write it like "
+        "study.yaml:13: constraints[0]: 'latency_ms' is no constraint; write it like "
         "latency_ms <= 20",
-        "study.yaml:13: strategy: 'gpp' is none of auto, random, sobol, gp, cma_es, asha",
-        "study.yaml:14: seed: must be in [0, 2**64), got -1",
-        "study.yaml:15: lease.duration: '2y' is not a duration such as 90, 30s, 5m, 2h or 1d",
+        "study.yaml:14: strategy: 'gpp' is none of auto, random, sobol, gp, cma_es, asha",
+        "study.yaml:15: seed: must be in [0, 2**64), got -1",
+        "study.yaml:16: lease.duration: '2y' is not a duration such as 90, 30s, 5m, 2h or 1d",
     ]
 
 

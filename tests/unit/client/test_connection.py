@@ -152,6 +152,18 @@ def test_a_pause_beyond_the_deadline_is_not_begun(study: Study, service: FakeSer
     assert caught.value.retry_after_s == 3600
 
 
+def test_an_ask_of_a_full_study_does_not_wait_for_room(
+    study: Study, service: FakeService
+) -> None:
+    pause_s = FAST.deadline_s  # Less than what is left to an ask.
+    service.fail("AskTrials", Fault(error=ExhaustedError("full", retry_after_s=pause_s)))
+
+    with pytest.raises(ExhaustedError, match="full"):
+        study.ask(wait_s=60.0)
+
+    assert len(service.requests("AskTrials")) == 1
+
+
 def test_an_attempt_that_hangs_is_cut_short_and_repeated(
     fake: FakeServer, service: FakeService
 ) -> None:

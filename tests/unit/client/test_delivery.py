@@ -14,6 +14,7 @@ from bbopt.errors import (
     InvalidError,
     NotFoundError,
     PreconditionError,
+    StudyDeletedError,
     TrialFinishedError,
     UnavailableError,
 )
@@ -179,6 +180,26 @@ def test_a_result_of_a_study_that_is_gone_stays_spooled_and_says_so(
 
     assert "stays spooled" in caught.value.__notes__[0]
     assert len(pending(tmp_path / "outbox")) == 1
+
+
+def test_a_result_of_a_study_that_was_deleted_meanwhile_is_set_aside(
+    fake: FakeServer, service: FakeService, tmp_path: Path
+) -> None:
+    with Client(fake.address, outbox=tmp_path, options=IMPATIENT) as client:
+        study = client.create_study("s", space=[Float("x", 0, 1)], objective="-loss")
+        (trial,) = study.ask()
+        service.fail("TellTrials", *(unavailable() for _ in range(1000)))
+        with pytest.raises(UnavailableError):
+            trial.tell(0.5)
+    service.faults.clear()
+    service.fail("TellTrials", Fault(error=StudyDeletedError("there is no study s")))
+
+    with Client(fake.address, outbox=tmp_path, options=FAST) as client:
+        assert client.flush(10.0)
+
+    (line,) = (tmp_path / "refused.jsonl").read_text().splitlines()
+    assert json.loads(line)["reason"] == "STUDY_DELETED"
+    assert pending(tmp_path) == []
 
 
 def test_what_the_client_itself_refuses_is_neither_spooled_nor_sent(

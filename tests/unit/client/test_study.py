@@ -385,6 +385,8 @@ def test_a_result_may_be_written_in_many_ways(
         ({"loss": None}, "number"),
         ({"loss": 10**400}, "too large"),
         ({"loss": (1, 2, 3)}, "3 numbers"),
+        ({"loss": [0.31, 0.29]}, r"the tuple \(mean, sd\), not \[0.31, 0.29\]"),
+        ([0.31, 0.29], r"the tuple \(mean, sd\), not \[0.31, 0.29\]"),
         ({"loss": (1.0, -0.1)}, "sd"),
         ("0.5", "number"),
     ],

@@ -380,12 +380,13 @@ def test_a_study_that_kills_three_times_is_set_aside_for_ten_minutes(tmp_path: P
         for message in ("twice in a row", "set aside", "set aside"):
             with pytest.raises(ComputeFailedError, match=message):
                 await pool.suggest(bad.log(), 1, time_left_s=None)
-        assert pool.set_aside() == ("bad",)
+        assert pool.set_aside_s("bad") == 600.0
+        assert pool.set_aside_s("good") == 0.0
         assert pool.counters[0].n_lost_busy == 3
         assert (await run_round(pool, good)).suggestions
         clock.now_s += 601.0
         assert (await run_round(pool, bad)).suggestions
-        assert pool.set_aside() == ()
+        assert pool.set_aside_s("bad") == 0.0
 
     play(tmp_path, scenario, clock=clock)
 

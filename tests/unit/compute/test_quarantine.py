@@ -10,7 +10,6 @@ def test_a_study_is_set_aside_at_its_third_crash() -> None:
         assert quarantine.time_left_s("bad") == 0.0
     quarantine.record("bad")
     assert quarantine.time_left_s("bad") == 600.0
-    assert quarantine.set_aside() == ("bad",)
 
 
 def test_other_studies_are_not_set_aside() -> None:
@@ -38,4 +37,3 @@ def test_a_study_comes_back_when_its_crashes_are_old() -> None:
     assert quarantine.time_left_s("bad") == 300.0
     clock.now_s += 300.0
     assert quarantine.time_left_s("bad") == 0.0
-    assert quarantine.set_aside() == ()

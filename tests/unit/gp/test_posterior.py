@@ -123,27 +123,6 @@ def test_gradients_of_mean_and_variance_agree_with_finite_differences() -> None:
         torch.testing.assert_close(gradient[:, j], numeric, rtol=1e-6, atol=1e-6)
 
 
-def test_leave_one_out_is_prediction_without_the_point() -> None:
-    model, (X, y) = posterior(12), data(12)
-    mean, variance = model.leave_one_out()
-    noise = THETA[:, 3].exp()
-    for i in range(12):
-        rest = [j for j in range(12) if j != i]
-        other = Posterior(members(), X[rest], torch.zeros(11, dtype=torch.float64))
-        other.set_targets(y[rest])
-        # The full model's mean constant, because leaving out keeps the hyperparameters.
-        shift = model.mean_constant - other.mean_constant
-        m, v = other.predict(X[i : i + 1])
-        ones = Posterior(members(), X[rest], torch.zeros(11, dtype=torch.float64))
-        ones.set_targets(y[rest])
-        k = members().covariance(X[i : i + 1] * members().inverse_scales, other.scaled_rows)
-        weight = torch.bmm(k, other.inverse_factor.mT)
-        total = torch.bmm(weight, other.inverse_factor).sum(-1)[:, 0]
-        expected = m[:, 0] + shift * (1.0 - total)
-        torch.testing.assert_close(mean[:, i], expected, rtol=1e-7, atol=1e-7)
-        torch.testing.assert_close(variance[:, i], v[:, 0] + noise, rtol=1e-5, atol=1e-8)
-
-
 def test_fitted_means_are_predictions_at_the_own_rows() -> None:
     model = posterior(25, 5, known=0.01)
     torch.testing.assert_close(

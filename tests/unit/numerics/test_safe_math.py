@@ -6,7 +6,6 @@ import torch
 from bbopt.numerics import (
     log_h,
     log_ndtr,
-    logmeanexp,
     logsumexp_with_weights,
 )
 
@@ -57,8 +56,3 @@ def test_softmax_weights_are_the_gradient_of_the_log_sum() -> None:
     total, weights = logsumexp_with_weights(values, 1)
     torch.testing.assert_close(total, torch.logsumexp(values, 1), rtol=1e-15, atol=1e-15)
     torch.testing.assert_close(weights, torch.softmax(values, 1), rtol=1e-15, atol=1e-300)
-
-
-def test_logmeanexp_of_equal_values_is_the_value() -> None:
-    values = torch.full((3, 7), -1e4, dtype=torch.float64)
-    torch.testing.assert_close(logmeanexp(values, 1), values[:, 0], rtol=1e-15, atol=0.0)

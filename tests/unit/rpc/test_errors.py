@@ -103,6 +103,7 @@ def test_reasons_are_not_shared() -> None:
         (errors.SpecError, CODE.INVALID_ARGUMENT),
         (errors.RequestIdReusedError, CODE.INVALID_ARGUMENT),
         (errors.NotFoundError, CODE.NOT_FOUND),
+        (errors.StudyDeletedError, CODE.NOT_FOUND),
         (errors.StudyExistsError, CODE.ALREADY_EXISTS),
         (errors.StudyNotActiveError, CODE.FAILED_PRECONDITION),
         (errors.TrialFinishedError, CODE.ALREADY_EXISTS),

@@ -547,8 +547,9 @@ async def test_a_study_full_of_unfinished_trials_says_so(
     service = Service()
     await service.create()
     assert len((await service.ask(5)).trials) == 3
-    with refused(ExhaustedError):
+    with pytest.raises(ExhaustedError) as caught:
         await service.ask()
+    assert caught.value.retry_after_s == 60.0  # No client waits so long.
     await service.tell(1, completed())
     assert len((await service.ask(5)).trials) == 1
 
@@ -572,5 +573,16 @@ async def test_answers_are_forgotten_after_a_week_and_not_before() -> None:
     service.clock.now_s += 6 * 24 * 3600.0
     assert await service.studies.sweeper.drop_old_responses() == 0
     service.clock.now_s += 2 * 24 * 3600.0
+    assert await service.studies.sweeper.drop_old_responses() == 2
+
+
+@asynchronous
+async def test_answers_of_a_clock_that_was_far_ahead_do_not_hold_up_forgetting() -> None:
+    service = Service()
+    await service.create()
+    await service.ask(request_id="of-next-week")
+    service.clock.now_s -= 6 * 24 * 3600.0
+    assert await service.studies.sweeper.drop_old_responses() == 0
+    service.clock.now_s -= 2 * 24 * 3600.0
     assert await service.studies.sweeper.drop_old_responses() == 2
     assert (await service.ask(request_id="the-same-one")).trials[0].number == 2

@@ -9,6 +9,7 @@ from bbopt.errors import (
     NotFoundError,
     PreconditionError,
     SpecError,
+    StudyDeletedError,
     StudyExistsError,
     StudyNotActiveError,
     UnsupportedError,
@@ -153,6 +154,15 @@ async def test_a_space_without_a_feasible_point_is_refused() -> None:
         await Service().create(spec)
 
 
+async def check_that_it_is_gone(service: Service, uid: str) -> None:
+    """Demand that a deleted study is told apart from one that never was here."""
+    with refused(StudyDeletedError):
+        await service.call("GetStudy", pb.GetStudyRequest(name=STUDY, study_uid=uid))
+    with pytest.raises(NotFoundError) as caught:
+        await service.call("GetStudy", pb.GetStudyRequest(name=STUDY, study_uid="elsewhere"))
+    assert type(caught.value) is NotFoundError
+
+
 @asynchronous
 async def test_a_deleted_study_is_gone_and_its_name_free() -> None:
     service = Service()
@@ -165,7 +175,9 @@ async def test_a_deleted_study_is_gone_and_its_name_free() -> None:
     with refused(NotFoundError):
         await service.tell(1, completed())
     assert service.compute.forgotten == [first.uid]
+    await check_that_it_is_gone(service, first.uid)
     second = await service.create()
+    await check_that_it_is_gone(service, first.uid)
     assert second.uid != first.uid
     listing = pb.ListStudiesRequest(parent=PARENT, show_deleted=True)
     states = [each.state for each in (await service.call("ListStudies", listing)).studies]

@@ -16,6 +16,7 @@ from bbopt.space import (
     Ordinal,
     Parameter,
 )
+from bbopt.space.validation import Unread
 from bbopt_client.cli.study_files.faults import FaultList
 from bbopt_client.cli.study_files.fields import Fields, scalar_values
 from bbopt_client.cli.study_files.nodes import ListNode, MapNode, Node, ScalarNode, to_plain
@@ -34,13 +35,13 @@ _KINDS: Mapping[str, tuple[Callable[..., Parameter], tuple[str, ...], tuple[str,
 """
 
 
-def read_parameters(fields: Fields) -> list[Parameter]:
+def read_parameters(fields: Fields) -> list[Parameter | Unread]:
     """Read every parameter that can be read, and note what is wrong with the others.
 
     Args:
         fields: The map from names to parameters.
     """
-    parameters = []
+    parameters: list[Parameter | Unread] = []
     for name, node in fields.node.entries.items():
         path = f"parameters[{name}]"
         fields.faults.mark(path, fields.node.key_places[name])
@@ -52,9 +53,8 @@ def read_parameters(fields: Fields) -> list[Parameter]:
             case _:
                 expected = "a map such as {type: float, low: 0, high: 1}"
                 fields.faults.add(path, f"must be {expected}, got {to_plain(node)!r}")
-                continue
-        if parameter is not None:
-            parameters.append(parameter)
+                parameter = None
+        parameters.append(parameter or Unread(name))
     return parameters
 
 

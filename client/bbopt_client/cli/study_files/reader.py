@@ -13,7 +13,6 @@
 """
 
 import sys
-from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +20,9 @@ from typing import TypeVar
 from bbopt.errors import InvalidError, SpecError
 from bbopt.problem import Budget, Fidelity, Metric, Problem
 from bbopt.rpc.names import check_id
-from bbopt.space import Constraint, Exclude, Fixed, Float, Parameter, Simplex, Space
+from bbopt.space import Constraint, Exclude, Float, Simplex, Space
+from bbopt.space.space import space_violations
+from bbopt.space.validation import Unread
 from bbopt.specs import (
     NAMES,
     AshaSpec,
@@ -72,7 +73,7 @@ _INSTEAD = {"trials": "budget", "space": "parameters", "goal": "objective"}
 """Words that people write for a key which they do not look like."""
 
 _UNRELATED = Float("bbopt unrelated", 0.0, 1.0)
-"""Stands in for the rest of a space where one part is checked alone."""
+"""Stands in for a space that could not be read, so that the rest is checked."""
 
 
 def load_study_file(path: str) -> StudyDefinition:
@@ -143,13 +144,7 @@ def _read_id(fields: Fields, key: str) -> str | None:
     return text
 
 
-@dataclass(frozen=True, slots=True)
-class _SpaceParts:
-    parameters: tuple[Parameter, ...]
-    constraints: tuple[Constraint, ...]
-
-
-def _read_space(fields: Fields) -> _SpaceParts | None:
+def _read_space(fields: Fields) -> Space | None:
     faults = fields.faults
     n_before = len(faults.as_list())
     entries = fields.map("parameters")
@@ -157,30 +152,18 @@ def _read_space(fields: Fields) -> _SpaceParts | None:
         if fields.get("parameters") is None:
             fields.require("parameters")
         return None
-    parameters = tuple(read_parameters(entries))
-    constraints = tuple(
-        constraint
+    parameters = read_parameters(entries)
+    constraints = [
+        _read_constraint(node, f"parameter_constraints[{index}]", faults) or Unread("")
         for index, node in enumerate(fields.items("parameter_constraints"))
-        if (constraint := _read_constraint(node, f"parameter_constraints[{index}]", faults))
-    )
-    if len(faults.as_list()) == n_before:
-        return _SpaceParts(parameters, constraints)
-    # Conditions on parameters that could not be read would be blamed for it; the values of
-    # the parameters that could are checked all the same.
-    _check_alone(parameters, faults)
-    return None
-
-
-def _check_alone(parameters: tuple[Parameter, ...], faults: FaultList) -> None:
-    for parameter in parameters:
-        try:
-            Space((_unconditional(parameter), _UNRELATED))
-        except SpecError as error:
-            faults.add_violations(error)
-
-
-def _unconditional(parameter: Parameter) -> Parameter:
-    return parameter if isinstance(parameter, Fixed) else replace(parameter, active_if=None)
+    ]
+    try:
+        if len(faults.as_list()) > n_before:
+            raise SpecError(space_violations(parameters, constraints))
+        return Space(tuple(parameters), tuple(constraints))  # type: ignore[arg-type]  # None is.
+    except SpecError as error:
+        faults.add_violations(error, renamed=("constraints[", "parameter_constraints["))
+        return None
 
 
 def _read_constraint(node: Node, path: str, faults: FaultList) -> Constraint | None:
@@ -365,18 +348,12 @@ def _read_labels(fields: Fields) -> dict[str, str]:
 
 
 def _build_problem(
-    parts: _SpaceParts | None,
+    space: Space | None,
     metrics: list[Metric],
     budget: Budget,
     fidelity: Fidelity | None,
     faults: FaultList,
 ) -> Problem | None:
-    space: Space | None = None
-    if parts is not None:
-        try:
-            space = Space(parts.parameters, parts.constraints)
-        except SpecError as error:
-            faults.add_violations(error, renamed=("constraints[", "parameter_constraints["))
     try:
         problem = Problem(space or Space((_UNRELATED,)), tuple(metrics), budget, fidelity)
     except SpecError as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from bbopt.errors import BboptError, InvalidError, TrialFinishedError
 from bbopt.trial import TrialState
+from bbopt_client.arguments import whole_number
 from bbopt_client.heartbeat import Directive
 from bbopt_client.outcomes import Result, is_finite
 from bbopt_client.results import AskReason
@@ -52,8 +53,9 @@ def optimize(
     budget = study.problem.budget
     if n_trials is None and budget.trials is None and budget.cost is None:
         raise InvalidError.of("trials", "must be given: the study has no budget")
-    if n_workers < 1:
-        raise InvalidError.of("workers", f"must be at least 1, not {n_workers}")
+    n_trials = None if n_trials is None else whole_number("trials", n_trials, 0)
+    n_workers = whole_number("workers", n_workers, 1)
+    max_failures = whole_number("max_failures", max_failures, 1)
     if not callable(objective):
         raise TypeError(f"the objective cannot be called: {objective!r}")
     run = _Run(study, objective, n_trials, callback, progress, max_failures)

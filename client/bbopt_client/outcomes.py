@@ -16,6 +16,7 @@ from bbopt.trial import (
     Stopped,
     Value,
 )
+from bbopt_client.arguments import text
 
 Number: TypeAlias = float | int
 """A Python number; NumPy's and torch's scalars are taken too."""
@@ -39,8 +40,8 @@ def outcome_of(result: Result, problem: Problem, *, elapsed_s: float | None = No
         InvalidError: A metric is unknown, missing or no finite number; all are listed.
     """
     match result:
-        case Abandoned():
-            return result
+        case Abandoned(message):
+            return Abandoned(text("message", message))
         case Completed(measurement):
             return Completed(check_measurement(measurement, problem, elapsed_s=elapsed_s))
         case Stopped(measurement):
@@ -49,9 +50,10 @@ def outcome_of(result: Result, problem: Problem, *, elapsed_s: float | None = No
                 check_measurement(measurement, problem, partial=True, elapsed_s=elapsed_s)
             )
         case Infeasible(message, partial):
-            return Infeasible(message, _partial(partial, problem, elapsed_s))
+            return Infeasible(text("message", message), _partial(partial, problem, elapsed_s))
         case Failed(message, retryable, partial):
-            return Failed(message, retryable, _partial(partial, problem, elapsed_s))
+            found = _partial(partial, problem, elapsed_s)
+            return Failed(text("message", message), retryable, found)
         case Measurement():
             return Completed(check_measurement(result, problem, elapsed_s=elapsed_s))
         case _:

@@ -8,9 +8,13 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
+from bbopt.strategies.gp_rows import MAX_EXACT
+
 MARGIN: Final = 1.5
 """Time left over expected time at which a plan is accepted; machines are busy sometimes."""
 SMOOTHING: Final = 0.5
+BEYOND_S: Final = 1e-6
+"""Seconds for each observation, whether a model stands on it or not."""
 
 
 class Effort(enum.Enum):
@@ -64,9 +68,14 @@ class Pace:
 
 def nominal_fit_s(n_rows: int, n_models: int) -> float:
     """Return roughly how long refits take on one core, in seconds."""
-    return n_models * (5e-3 + 6e-7 * n_rows**2)
+    return n_models * (5e-3 + 6e-7 * _n_exact(n_rows) ** 2 + BEYOND_S * n_rows)
 
 
 def nominal_search_s(n_rows: int, n_models: int) -> float:
     """Return roughly how long the search for one point takes on one core, in seconds."""
-    return n_models * (8e-3 + 3e-7 * n_rows**2)
+    return n_models * (8e-3 + 3e-7 * _n_exact(n_rows) ** 2 + BEYOND_S * n_rows)
+
+
+def _n_exact(n_rows: int) -> int:
+    """Return how many rows a model stands on: those of a large study are chosen."""
+    return min(n_rows, MAX_EXACT)

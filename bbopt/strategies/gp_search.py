@@ -341,7 +341,9 @@ class GPSearch(RowCounter):
         """Turn rows into suggestions that carry what the models expect there."""
         notes = "; ".join([notes] * bool(notes) + name_rescues(models))
         if len(found) < n:
-            self._status = Status.EXHAUSTED
+            # Every point is under way; where there may be noise, some are worth repeating then.
+            is_over = is_deterministic(self._context.problem)
+            self._status = Status.EXHAUSTED if is_over else Status.WAITING
         if not found:
             return []
         rows = np.array([each.x for each in found])

@@ -193,20 +193,43 @@ class _Run:
             return
         if failure is not None:
             trial.fail(describe(failure), retry=False)
+        elif result is not None and not is_finite(result):
+            # Numbers that are not finite say nothing about the point.
+            said = f"the objective returned {result!r}"
+            logger.warning("trial %d failed: %s", trial.number, said)
+            trial.fail(said, retry=False)
+            self._note(trial, None, nothing_but=ValueError(said))
+            return
         elif result is not None:
             _tell(trial, result)
         elif trial.is_held:
             raise TypeError("the objective returned nothing and did not tell the trial")
         self._note(trial, failure)
 
-    def _note(self, trial: Trial, failure: Exception | None) -> None:
+    def _note(
+        self,
+        trial: Trial,
+        failure: Exception | None,
+        *,
+        nothing_but: Exception | None = None,
+    ) -> None:
+        """Count an evaluation; raise where too many failed in a row.
+
+        Args:
+            trial: That was evaluated.
+            failure: What the objective raised.
+            nothing_but: What is wrong if there was never anything else.
+        """
         with self._lock:
             self._running.pop(trial.number, None)
             self._n_done += 1
             is_failed = trial.state in (TrialState.FAILED, TrialState.QUEUED)
             self._n_failed += is_failed
-            self._n_failed_in_a_row = self._n_failed_in_a_row + 1 if failure else 0
-            self.only_failure = failure if self._n_failed_in_a_row == self._n_done else None
+            is_bad = failure is not None or nothing_but is not None
+            self._n_failed_in_a_row = self._n_failed_in_a_row + 1 if is_bad else 0
+            has_only_failed = self._n_failed_in_a_row == self._n_done
+            self.only_failure = failure if has_only_failed else None
+            failure = failure or (nothing_but if has_only_failed else None)
             is_flapping = self._n_failed_in_a_row >= self._max_failures
             progress = Progress(trial, self._n_done, self._n_failed, self._n_trials)
         with self._telling:
@@ -226,10 +249,6 @@ class _Run:
 
 
 def _tell(trial: Trial, result: Result) -> None:
-    """Tell a result; numbers that are not finite say nothing about the point."""
-    if not is_finite(result):
-        trial.fail(f"the objective returned {result!r}", retry=False)
-        return
     try:
         trial.tell(result)
     except TrialFinishedError as error:

@@ -121,7 +121,9 @@ def check_measurement(
 
 
 def is_finite(result: Result) -> bool:
-    """Say whether every number of a completed result is finite."""
+    """Say whether every number of a completed result is finite; what is no number is left to
+    whoever checks the result.
+    """
     match result:
         case Completed(measurement):
             return is_finite(measurement)
@@ -130,9 +132,9 @@ def is_finite(result: Result) -> bool:
         case Stopped() | Infeasible() | Failed() | Abandoned():
             return True
         case Mapping():
-            return all(math.isfinite(value_of(each).value) for each in result.values())
+            return all(_is_finite_number(each) for each in result.values())
         case _:
-            return math.isfinite(value_of(result).value)
+            return _is_finite_number(result)
 
 
 def _partial(
@@ -151,6 +153,13 @@ def _only_metric(problem: Problem) -> str:
         names = ", ".join(required)
         raise InvalidError.of("metrics", f"needs a name for each value: {names}")
     return required[0]
+
+
+def _is_finite_number(given: object) -> bool:
+    try:
+        return math.isfinite(value_of(given).value)
+    except (TypeError, ValueError, OverflowError):
+        return True
 
 
 def _number(given: object) -> float:

@@ -425,7 +425,8 @@ class Study:
             callback: Called after every evaluation, by one thread at a time.
             progress: The same, with counts for a progress bar.
             max_failures: So many exceptions in a row end the run with the last one; so does
-                the end of a run in which nothing but exceptions came.
+                the end of a run in which nothing but exceptions came. So many results that
+                are not finite end it while there was never another one.
 
         Returns:
             The best trial of the study.

@@ -198,7 +198,8 @@ class _Run:
             said = f"the objective returned {result!r}"
             logger.warning("trial %d failed: %s", trial.number, said)
             trial.fail(said, retry=False)
-            self._note(trial, None, nothing_but=ValueError(said))
+            hint = "trial.tell_infeasible() blames the point, and the strategy learns it"
+            self._note(trial, None, not_finite=ValueError(f"{said}; {hint}"))
             return
         elif result is not None:
             _tell(trial, result)
@@ -211,25 +212,24 @@ class _Run:
         trial: Trial,
         failure: Exception | None,
         *,
-        nothing_but: Exception | None = None,
+        not_finite: Exception | None = None,
     ) -> None:
         """Count an evaluation; raise where too many failed in a row.
 
         Args:
             trial: That was evaluated.
             failure: What the objective raised.
-            nothing_but: What is wrong if there was never anything else.
+            not_finite: What is wrong with what it returned.
         """
         with self._lock:
             self._running.pop(trial.number, None)
             self._n_done += 1
             is_failed = trial.state in (TrialState.FAILED, TrialState.QUEUED)
             self._n_failed += is_failed
-            is_bad = failure is not None or nothing_but is not None
-            self._n_failed_in_a_row = self._n_failed_in_a_row + 1 if is_bad else 0
+            wrong = failure or not_finite
+            self._n_failed_in_a_row = self._n_failed_in_a_row + 1 if wrong else 0
             has_only_failed = self._n_failed_in_a_row == self._n_done
             self.only_failure = failure if has_only_failed else None
-            failure = failure or (nothing_but if has_only_failed else None)
             is_flapping = self._n_failed_in_a_row >= self._max_failures
             progress = Progress(trial, self._n_done, self._n_failed, self._n_trials)
         with self._telling:
@@ -237,9 +237,9 @@ class _Run:
                 self._callback(self._study, trial)
             if self._progress is not None:
                 self._progress(progress)
-        if is_flapping and failure is not None:
-            failure.add_note(f"{self._max_failures} evaluations failed in a row.")
-            raise failure
+        if is_flapping and wrong is not None:
+            wrong.add_note(f"{self._max_failures} evaluations failed in a row.")
+            raise wrong
 
     def _end(self, error: BaseException) -> None:
         with self._lock:

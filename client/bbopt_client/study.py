@@ -424,9 +424,9 @@ class Study:
             workers: Threads that evaluate at once.
             callback: Called after every evaluation, by one thread at a time.
             progress: The same, with counts for a progress bar.
-            max_failures: So many exceptions in a row end the run with the last one; so does
-                the end of a run in which nothing but exceptions came. So many results that
-                are not finite end it while there was never another one.
+            max_failures: So many exceptions, or results that are not finite, in a row end the
+                run with the last one: they spend no budget, and the strategy learns nothing
+                from them. So does the end of a run in which nothing but exceptions came.
 
         Returns:
             The best trial of the study.

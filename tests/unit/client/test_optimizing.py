@@ -119,12 +119,13 @@ def test_a_run_in_which_every_result_is_not_finite_comes_to_an_end(client: Clien
     assert [trial.state for trial in study.trials()] == [TrialState.FAILED] * 3
 
 
-def test_results_that_are_not_finite_do_not_end_a_run_that_had_another(study: Study) -> None:
-    values = iter([0.5] + [math.inf] * 6)
+def test_results_that_are_not_finite_end_a_run_only_in_a_row(study: Study) -> None:
+    values = iter([math.inf, math.nan, 0.5] * 4 + [math.inf] * 9)
 
-    study.optimize(lambda _: next(values), trials=7, max_failures=3)
+    with pytest.raises(ValueError, match=r"returned inf; trial.tell_infeasible\(\)"):
+        study.optimize(lambda _: next(values), trials=30, max_failures=3)
 
-    assert len(study.trials()) == 7
+    assert len(study.trials()) == 15
 
 
 def test_an_objective_may_tell_its_trial_itself(study: Study) -> None:

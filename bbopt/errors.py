@@ -17,8 +17,9 @@
     │   ├── TrialFinishedError    the trial already has another final result
     │   ├── LeaseLostError        another worker holds the trial now
     │   └── EtagMismatchError     the resource changed since it was read
+    ├── LimitError                something has all that it can ever have
     ├── RetryableError            goes away by itself; says when to try again
-    │   ├── ExhaustedError        a limit or a queue is full
+    │   ├── ExhaustedError        a queue or a limit is full for now
     │   └── UnavailableError      starting, draining, store busy
     ├── DeadlineError             no answer in time, and no fallback was allowed
     ├── DataLossError             stored data fails its checksum or cannot be decoded
@@ -150,6 +151,12 @@ class EtagMismatchError(ConflictError):
     reason = "ETAG_MISMATCH"
 
 
+class LimitError(BboptError):
+    """Something has all that it can ever have; waiting does not help."""
+
+    reason = "LIMIT_REACHED"
+
+
 class RetryableError(BboptError):
     """An error that goes away by itself."""
 
@@ -159,7 +166,7 @@ class RetryableError(BboptError):
 
 
 class ExhaustedError(RetryableError):
-    """A limit or a queue is full."""
+    """A queue, or a limit on what is unfinished, is full; it will have room again."""
 
     reason = "EXHAUSTED"
 

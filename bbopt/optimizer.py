@@ -30,6 +30,7 @@ from bbopt.space import Codec, ParamValue
 from bbopt.specs import NAMES, AshaSpec, find_unsupported
 from bbopt.stopping import Rungs, initial_stage, reason_to_stop
 from bbopt.strategies import (
+    BUILDERS,
     Recommendation,
     Series,
     Status,
@@ -37,6 +38,7 @@ from bbopt.strategies import (
     StrategyContext,
     build,
     capabilities_of,
+    checked_answer,
     one_thread,
     recommend_measured,
     spec_of,
@@ -63,6 +65,8 @@ from bbopt.trial import (
 )
 from bbopt.trial.told import Number, ToldOutcome, outcome_of, values_of
 
+MAX_AT_ONCE = 100_000
+"""Points that one ask may compute: as many as a study may have."""
 UNSUCCESSFUL = (TrialState.FAILED, TrialState.ABANDONED)
 """Final states of trials that do not count against a budget."""
 
@@ -184,7 +188,7 @@ class Optimizer:
             At most ``n`` trials; fewer when the strategy needs results first, when every point
             of a discrete space has been taken, or when the budget is spent.
         """
-        _check_count(n)
+        n = _whole_number("n", n, 1)
         queued = self.log.queued[:n]
         for trial in queued:
             self.fold([Leased(trial.number, "", trial.attempt)])
@@ -224,8 +228,7 @@ class Optimizer:
         known = self._trial(trial)
         if known.outcome is not None:
             raise TrialFinishedError(f"trial {known.number} is {known.state.value}")
-        if operator.index(step) < 0:
-            raise InvalidError.of("step", f"must not be negative, not {step}")
+        step = _whole_number("step", step, 0)
         metrics = values_of(self.problem, values)
         violations = self.problem.check_result(metrics, partial=True)
         if violations:
@@ -375,14 +378,18 @@ class Optimizer:
         Returns:
             The suggestions and the strategy's state after them.
         """
-        _check_count(n)
+        n = _whole_number("n", n, 1, MAX_AT_ONCE)
         strategy = self._settled()
+        self._must_rebuild = True  # Whatever ends it below has left it halfway.
         own = self._columns
         if strategy.n_told < len(own.X):
             self._tell_new_rows(strategy)
         with one_thread():
             suggestions = strategy.ask(n, time_left_s=time_left_s)
-        self._proposed = strategy.state()
+        proposed = strategy.state()
+        if type(self.spec) not in BUILDERS:
+            suggestions = checked_answer(self.problem.space, suggestions, proposed, n)
+        self._proposed, self._must_rebuild = proposed, False
         stamped = tuple(
             replace(
                 s,
@@ -395,7 +402,7 @@ class Optimizer:
         states: tuple[StrategyState, ...] = ()
         if strategy.capabilities.ignores_results:
             states = tuple(cast(Series, strategy).states())
-        return Suggested(stamped, self._proposed, is_exhausted, states)
+        return Suggested(stamped, proposed, is_exhausted, states)
 
     def _kept(self, event: Event) -> Event:
         """Return what the log keeps of an event."""
@@ -505,9 +512,15 @@ def _replayed(
     return optimizer
 
 
-def _check_count(n: int) -> None:
-    if operator.index(n) < 1:
-        raise InvalidError.of("n", f"must be at least 1, not {n}")
+def _whole_number(field: str, given: object, low: int, high: int = 2**63 - 1) -> int:
+    try:
+        number = operator.index(given)  # type: ignore[arg-type]  # That is what is asked here.
+    except TypeError as error:
+        raise InvalidError.of(field, f"must be a whole number, not {given!r}") from error
+    if not low <= number <= high:
+        bound = f"at least {low}" if number < low else f"at most {high}"
+        raise InvalidError.of(field, f"must be {bound}, not {number}")
+    return number
 
 
 def _name_of(spec: object) -> str:

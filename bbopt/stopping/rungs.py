@@ -8,7 +8,7 @@ ended counts at the rung that it was to reach, unless it was told to stop before
 
 import math
 from bisect import bisect_right
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, assert_never
 
@@ -127,27 +127,31 @@ class Rungs:
         return sorted(able, key=lambda each: (_descending(scores[each]), each))[:n]
 
     def promotable(self, taken: Collection[int] = (), *, at_least: int = 0) -> Run | None:
-        """Choose what to resume: of the highest rung that has anything, the best.
-
-        A configuration is promoted from the rung where its last trial ended with data, once.
-        One whose promotion failed for good, or was stopped before it got to the next rung, is
-        left alone.
+        """Choose what to resume: the first of ``all_promotable`` that is not taken.
 
         Args:
             taken: Configurations that are promoted already though the log does not say so yet.
+            at_least: As in ``best``.
+        """
+        runs = self.all_promotable(at_least=at_least)
+        return next((run for run in runs if run.configuration not in taken), None)
+
+    def all_promotable(self, *, at_least: int = 0) -> Iterator[Run]:
+        """Go through what can be resumed: from the highest rung down, and there from the best.
+
+        A configuration is promoted from the rung where its last trial ended with data, once.
+        One whose promotion failed for good, or was stopped before it got to the next rung, is
+        left alone. Each rung is sorted when it is come to; nothing must be folded meanwhile.
+
+        Args:
             at_least: As in ``best``.
         """
         for rung in range(self.top - 1, -1, -1):
             for configuration in self.best(rung, at_least=at_least):
                 run = self._latest[configuration]
                 is_waiting = run.can_be_resumed and rung in run.scores()
-                if (
-                    is_waiting
-                    and configuration not in taken
-                    and self.highest(configuration) == rung
-                ):
-                    return run
-        return None
+                if is_waiting and self.highest(configuration) == rung:
+                    yield run
 
     # ------------------------------------------------------------------ what happens
 

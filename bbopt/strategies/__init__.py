@@ -1,5 +1,6 @@
 """Strategies: what an ask runs, their protocol and their registry."""
 
+from bbopt.strategies.plugin_answers import checked_answer
 from bbopt.strategies.recommendation import recommend_measured
 from bbopt.strategies.registry import (
     BUILDERS,
@@ -34,6 +35,7 @@ __all__ = [
     "StrategyContext",
     "build",
     "capabilities_of",
+    "checked_answer",
     "one_thread",
     "plugins",
     "recommend_measured",

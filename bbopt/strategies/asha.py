@@ -63,8 +63,9 @@ class AshaSearch(RowCounter):
         taken: set[int] = set()
         begun = self._supply.nothing()
         self._status = Status.RUNNING
+        promotable = self._rungs.all_promotable()
         for _ in range(n):
-            run = self._rungs.promotable(taken)
+            run = next(promotable, None)
             row = None if run is not None else self._begin(begun)
             if run is None and row is None:
                 run = self._last_promotable(taken, is_idle=not found)

@@ -17,13 +17,12 @@ from bbopt.gp import LARGEST_VALUE, FeatureMap, OutputWarp, WarpKind, fit_warp
 from bbopt.numerics import stream
 from bbopt.space import ColumnKind
 from bbopt.strategies.outputs import Output
+from bbopt.strategies.pace import MAX_EXACT
 from bbopt.strategies.ranking import rank
 from bbopt.strategies.strategy import Array, StrategyContext
 from bbopt.trial import OutcomeCode
 
 Rows = NDArray[np.int64]
-MAX_EXACT: Final = 1000
-"""Observations that a model takes in full; a fit there takes about a second."""
 N_NEAR: Final = 700
 N_ANYWHERE: Final = 300
 """Beyond, a model stands on 700 rows near the best one and 300 random others: better near the

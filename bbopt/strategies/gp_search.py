@@ -37,7 +37,7 @@ from bbopt.strategies.gp_surrogates import (
     read_hyperparameters,
 )
 from bbopt.strategies.outputs import finite
-from bbopt.strategies.pace import Effort, Pace
+from bbopt.strategies.pace import Effort
 from bbopt.strategies.row_counter import RowCounter
 from bbopt.strategies.saved import read_scalars
 from bbopt.strategies.strategy import (
@@ -101,7 +101,7 @@ class GPSearch(RowCounter):
         )
         of_objective = self._surrogates.settings_of_objective()
         self._region = RegionSearch(context, of_objective, state=state)
-        self._pace = Pace()
+        self._pace = context.pace
         self._answers = Answers(context, self._choices.model)
 
     # ------------------------------------------------------------------ protocol
@@ -185,7 +185,7 @@ class GPSearch(RowCounter):
         )
         if device != self._surrogates.device:
             self._surrogates.move_to(device)
-            self._pace = Pace()
+            self._pace.forget()
         saved, anchor = dict(self._surrogates.saved), self._surrogates.anchor
         is_noisy = self._surrogates.is_noisy
         optima, counter, region = self._optima, self._counter, copy(self._region)
@@ -207,7 +207,7 @@ class GPSearch(RowCounter):
         self._optima, self._counter, self._status = optima, counter, Status.RUNNING
         self._region = region
         self._answers = Answers(self._context, self._choices.model)
-        self._pace = Pace()
+        self._pace.forget()
         torch.cuda.empty_cache()
         notes = f"out of memory on {device}: computed on the CPU"
         found = self._model_based(n, pending, _seconds_until(give_up_at))
@@ -236,15 +236,13 @@ class GPSearch(RowCounter):
             found = self._search(n, pending, models, is_short=effort is Effort.SHORT)
         except FAILURES as error:
             return self._at_prior_mode(n, pending, error)
-        if effort is Effort.FULL:
-            end = time.perf_counter()
-            self._pace.learn(
-                n=n_searched,
-                n_rows=n_rows,
-                n_models=n_models,
-                fit_s=middle - start,
-                search_s=end - middle,
-            )
+        self._pace.learn(
+            n=n_searched,
+            n_rows=n_rows,
+            n_models=n_models,
+            fit_s=middle - start if effort is Effort.FULL else None,
+            search_s=time.perf_counter() - middle,
+        )
         return self._suggestions(n, found, models, notes)
 
     def _n_searched(self, n: int, n_pending: int) -> int:
@@ -343,7 +341,9 @@ class GPSearch(RowCounter):
         """Turn rows into suggestions that carry what the models expect there."""
         notes = "; ".join([notes] * bool(notes) + name_rescues(models))
         if len(found) < n:
-            self._status = Status.EXHAUSTED
+            # Every point is under way; where there may be noise, some are worth repeating then.
+            is_over = is_deterministic(self._context.problem)
+            self._status = Status.EXHAUSTED if is_over else Status.WAITING
         if not found:
             return []
         rows = np.array([each.x for each in found])

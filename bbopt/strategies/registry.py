@@ -4,6 +4,7 @@ A package adds a strategy under the entry-point group ``bbopt.strategies``; the 
 ``Plugin``: the settings class, what the strategy can handle, and its builder.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -54,9 +55,26 @@ class Plugin:
 
 
 def plugins() -> list[Plugin]:
-    """Load the strategies that other installed packages offer, in order of their names."""
-    points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
-    return [plugin for point in points if isinstance(plugin := point.load(), Plugin)]
+    """Load the strategies that other installed packages offer, in order of their names.
+
+    One that cannot be loaded is left out with a warning: it must not cost the others.
+    """
+    found = []
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        try:
+            plugin = point.load()
+        except Exception as error:
+            _warn(f"strategy {point.name!r} cannot be loaded: {error!r}")
+            continue
+        if isinstance(plugin, Plugin):
+            found.append(plugin)
+        else:
+            _warn(f"strategy {point.name!r} is no Plugin but {plugin!r}")
+    return found
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 def spec_of(strategy: object | str | None) -> object:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from bbopt.problem import Problem
 from bbopt.space import Codec
 from bbopt.specs import Capabilities
+from bbopt.strategies.pace import Pace
 from bbopt.trial import Columns, Log, StrategyState, Suggestion
 
 Array: TypeAlias = NDArray[np.float64]
@@ -51,6 +52,8 @@ class StrategyContext:
     """What the columns are folded from, for strategies that learn from more than results:
     reports, stages. Shared and growing like the columns; read only.
     """
+    pace: Pace = field(default_factory=Pace, compare=False)
+    """How long asks take here; only those with a deadline look at it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ from bbopt.rpc.v1.optimization_service_pb2 import (
 )
 from bbopt.space import Constraint
 from bbopt.specs import StrategySpec, StudySpec
+from bbopt_client.arguments import labels_of
 from bbopt_client.connection import Connection, FixedTarget, Target
-from bbopt_client.definition import SpaceLike, checked_labels, define_study
+from bbopt_client.definition import SpaceLike, define_study
 from bbopt_client.delivery import Delivery
 from bbopt_client.heartbeat import Heartbeats
 from bbopt_client.local import LocalServer
@@ -249,9 +250,7 @@ class Client:
             raise InvalidError.of("if_exists", f"must be one of {', '.join(_IF_EXISTS)}")
         if not isinstance(name, str):
             raise TypeError(f"a name is text, not {name!r}")
-        message = study_pb2.Study(
-            spec=study_spec_to_message(spec), labels=checked_labels(labels)
-        )
+        message = study_pb2.Study(spec=study_spec_to_message(spec), labels=labels_of(labels))
         request = CreateStudyRequest(
             parent=str(ProjectName(project)),
             study_id=check_id(name, "name"),

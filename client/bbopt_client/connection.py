@@ -20,7 +20,7 @@ from typing import Never, Protocol, TypeVar, cast
 
 import grpc
 
-from bbopt.errors import BboptError, DeadlineError, RetryableError, UnavailableError
+from bbopt.errors import BboptError, DeadlineError, LimitError, RetryableError, UnavailableError
 from bbopt.rpc.errors import DETAILS_KEY, error_from_rpc
 from bbopt.rpc.v1.insight_service_pb2_grpc import InsightServiceStub
 from bbopt.rpc.v1.optimization_service_pb2_grpc import OptimizationServiceStub
@@ -280,7 +280,7 @@ class _Attempts:
                 f"what answers at {address} is not bbopt, or of a version without this call: "
                 f"{failure.details()}"
             ) from None
-        if not self._is_retried(code, is_answer):
+        if isinstance(error, LimitError) or not self._is_retried(code, is_answer):
             raise error from None
         if code is grpc.StatusCode.UNAVAILABLE:
             self.is_unreachable = not is_answer

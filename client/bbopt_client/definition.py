@@ -48,9 +48,12 @@ def define_study(
     Raises:
         SpecError: Anything is wrong; everything that is wrong is listed.
     """
-    for path, names_given in (("constraints", constraints), ("metrics", metrics)):
-        if isinstance(names_given, str):
-            raise SpecError.of(path, f"must be a list, such as [{names_given!r}]")
+    for path, several in (("constraints", constraints), ("metrics", metrics)):
+        if isinstance(several, str):
+            raise SpecError.of(path, f"must be a list, such as [{several!r}]")
+    if isinstance(parameter_constraints, str):
+        given = f"not {parameter_constraints!r}"
+        raise SpecError.of("parameter_constraints", f"must be a list of constraints, {given}")
     if budget is not None and trials is not None:
         raise SpecError.of("trials", "is given by the budget already")
     violations = Violations(SpecError)
@@ -132,19 +135,6 @@ def _metric(given: str | Metric, field: str, kind: MetricKind | None) -> Metric:
         what = given if isinstance(given, str) else metric.name
         raise SpecError.of(field, f"{what!r} is no {kind.value}, such as {wanted}")
     return metric
-
-
-def checked_labels(labels: Mapping[str, str] | None) -> Mapping[str, str] | None:
-    """Return labels that are text.
-
-    Raises:
-        InvalidError: A name or a value is not.
-    """
-    given: Sequence[tuple[object, object]] = tuple((labels or {}).items())
-    for name, text in given:
-        if not (isinstance(name, str) and isinstance(text, str)):
-            raise InvalidError.of(f"labels[{name}]", f"must be text, got {text!r}")
-    return labels
 
 
 def _lease(duration_s: float | None, max_attempts: int | None) -> LeasePolicy:

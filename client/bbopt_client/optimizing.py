@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from bbopt.errors import BboptError, InvalidError, TrialFinishedError
 from bbopt.trial import TrialState
+from bbopt_client.arguments import whole_number
 from bbopt_client.heartbeat import Directive
 from bbopt_client.outcomes import Result, is_finite
 from bbopt_client.results import AskReason
@@ -52,8 +53,9 @@ def optimize(
     budget = study.problem.budget
     if n_trials is None and budget.trials is None and budget.cost is None:
         raise InvalidError.of("trials", "must be given: the study has no budget")
-    if n_workers < 1:
-        raise InvalidError.of("workers", f"must be at least 1, not {n_workers}")
+    n_trials = None if n_trials is None else whole_number("trials", n_trials, 0)
+    n_workers = whole_number("workers", n_workers, 1)
+    max_failures = whole_number("max_failures", max_failures, 1)
     if not callable(objective):
         raise TypeError(f"the objective cannot be called: {objective!r}")
     run = _Run(study, objective, n_trials, callback, progress, max_failures)
@@ -191,20 +193,43 @@ class _Run:
             return
         if failure is not None:
             trial.fail(describe(failure), retry=False)
+        elif result is not None and not is_finite(result):
+            # Numbers that are not finite say nothing about the point.
+            said = f"the objective returned {result!r}"
+            logger.warning("trial %d failed: %s", trial.number, said)
+            trial.fail(said, retry=False)
+            hint = "trial.tell_infeasible() blames the point, and the strategy learns it"
+            self._note(trial, None, not_finite=ValueError(f"{said}; {hint}"))
+            return
         elif result is not None:
             _tell(trial, result)
         elif trial.is_held:
             raise TypeError("the objective returned nothing and did not tell the trial")
         self._note(trial, failure)
 
-    def _note(self, trial: Trial, failure: Exception | None) -> None:
+    def _note(
+        self,
+        trial: Trial,
+        failure: Exception | None,
+        *,
+        not_finite: Exception | None = None,
+    ) -> None:
+        """Count an evaluation; raise where too many failed in a row.
+
+        Args:
+            trial: That was evaluated.
+            failure: What the objective raised.
+            not_finite: What is wrong with what it returned.
+        """
         with self._lock:
             self._running.pop(trial.number, None)
             self._n_done += 1
             is_failed = trial.state in (TrialState.FAILED, TrialState.QUEUED)
             self._n_failed += is_failed
-            self._n_failed_in_a_row = self._n_failed_in_a_row + 1 if failure else 0
-            self.only_failure = failure if self._n_failed_in_a_row == self._n_done else None
+            wrong = failure or not_finite
+            self._n_failed_in_a_row = self._n_failed_in_a_row + 1 if wrong else 0
+            has_only_failed = self._n_failed_in_a_row == self._n_done
+            self.only_failure = failure if has_only_failed else None
             is_flapping = self._n_failed_in_a_row >= self._max_failures
             progress = Progress(trial, self._n_done, self._n_failed, self._n_trials)
         with self._telling:
@@ -212,9 +237,9 @@ class _Run:
                 self._callback(self._study, trial)
             if self._progress is not None:
                 self._progress(progress)
-        if is_flapping and failure is not None:
-            failure.add_note(f"{self._max_failures} evaluations failed in a row.")
-            raise failure
+        if is_flapping and wrong is not None:
+            wrong.add_note(f"{self._max_failures} evaluations failed in a row.")
+            raise wrong
 
     def _end(self, error: BaseException) -> None:
         with self._lock:
@@ -224,10 +249,6 @@ class _Run:
 
 
 def _tell(trial: Trial, result: Result) -> None:
-    """Tell a result; numbers that are not finite say nothing about the point."""
-    if not is_finite(result):
-        trial.fail(f"the objective returned {result!r}", retry=False)
-        return
     try:
         trial.tell(result)
     except TrialFinishedError as error:

@@ -16,6 +16,7 @@ from bbopt.trial import (
     Stopped,
     Value,
 )
+from bbopt_client.arguments import text
 
 Number: TypeAlias = float | int
 """A Python number; NumPy's and torch's scalars are taken too."""
@@ -39,8 +40,8 @@ def outcome_of(result: Result, problem: Problem, *, elapsed_s: float | None = No
         InvalidError: A metric is unknown, missing or no finite number; all are listed.
     """
     match result:
-        case Abandoned():
-            return result
+        case Abandoned(message):
+            return Abandoned(text("message", message))
         case Completed(measurement):
             return Completed(check_measurement(measurement, problem, elapsed_s=elapsed_s))
         case Stopped(measurement):
@@ -49,9 +50,10 @@ def outcome_of(result: Result, problem: Problem, *, elapsed_s: float | None = No
                 check_measurement(measurement, problem, partial=True, elapsed_s=elapsed_s)
             )
         case Infeasible(message, partial):
-            return Infeasible(message, _partial(partial, problem, elapsed_s))
+            return Infeasible(text("message", message), _partial(partial, problem, elapsed_s))
         case Failed(message, retryable, partial):
-            return Failed(message, retryable, _partial(partial, problem, elapsed_s))
+            found = _partial(partial, problem, elapsed_s)
+            return Failed(text("message", message), retryable, found)
         case Measurement():
             return Completed(check_measurement(result, problem, elapsed_s=elapsed_s))
         case _:
@@ -119,7 +121,9 @@ def check_measurement(
 
 
 def is_finite(result: Result) -> bool:
-    """Say whether every number of a completed result is finite."""
+    """Say whether every number of a completed result is finite; what is no number is left to
+    whoever checks the result.
+    """
     match result:
         case Completed(measurement):
             return is_finite(measurement)
@@ -128,9 +132,9 @@ def is_finite(result: Result) -> bool:
         case Stopped() | Infeasible() | Failed() | Abandoned():
             return True
         case Mapping():
-            return all(math.isfinite(value_of(each).value) for each in result.values())
+            return all(_is_finite_number(each) for each in result.values())
         case _:
-            return math.isfinite(value_of(result).value)
+            return _is_finite_number(result)
 
 
 def _partial(
@@ -149,6 +153,13 @@ def _only_metric(problem: Problem) -> str:
         names = ", ".join(required)
         raise InvalidError.of("metrics", f"needs a name for each value: {names}")
     return required[0]
+
+
+def _is_finite_number(given: object) -> bool:
+    try:
+        return math.isfinite(value_of(given).value)
+    except (TypeError, ValueError, OverflowError):
+        return True
 
 
 def _number(given: object) -> float:

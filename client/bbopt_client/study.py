@@ -32,8 +32,8 @@ from bbopt.rpc.violations import within
 from bbopt.space import ParamValue
 from bbopt.specs import StudySpec
 from bbopt.trial import Outcome, TrialState
+from bbopt_client.arguments import labels_of, seconds, text, whole_number
 from bbopt_client.connection import Method, RequestT
-from bbopt_client.definition import checked_labels
 from bbopt_client.optimizing import Objective, Progress, optimize
 from bbopt_client.outcomes import Result, outcome_of
 from bbopt_client.records import Cell, to_records
@@ -192,7 +192,7 @@ class Study:
             DeadlineError: The model did not answer in time and no fallback was allowed.
         """
         clock, options = self.session.connection.monotonic, self.session.options
-        total_s = options.ask_timeout_s if wait_s is None else wait_s
+        total_s = options.ask_timeout_s if wait_s is None else seconds("wait_s", wait_s)
         deadline = clock() + total_s
         while True:
             slice_s = min(max(0.0, deadline - clock()), options.ask_timeout_s)
@@ -297,7 +297,7 @@ class Study:
         request = AmendTrialRequest(
             name=str(self._trial_name(trial)),
             outcome=outcome_to_message(outcome_of(result, self.problem)),
-            reason=reason,
+            reason=text("reason", reason),
             request_id=new_request_id(),
             study_uid=self.uid,
         )
@@ -307,7 +307,7 @@ class Study:
         """Ask the worker of a trial to stop early; a queued trial is abandoned."""
         request = StopTrialRequest(
             name=str(self._trial_name(trial)),
-            reason=reason,
+            reason=text("reason", reason),
             request_id=new_request_id(),
             study_uid=self.uid,
         )
@@ -330,15 +330,16 @@ class Study:
             return None
         return Trial(self, answer.trial)
 
-    def predict(self, points: Sequence[Parameters]) -> list[Prediction]:
+    def predict(self, points: Iterable[Parameters]) -> list[Prediction]:
         """Say what the model expects at points.
 
         Raises:
             InvalidError: A point is not one of the space.
             PreconditionError: There is no model yet.
         """
-        if isinstance(points, Mapping):
+        if isinstance(points, str | Mapping) or not isinstance(points, Iterable):
             raise InvalidError.of("points", "must be a list of points")
+        points = list(points)
         for position, point in enumerate(points):
             self._check_point(point, f"points[{position}].")
         answer = self.session.connection.call(
@@ -368,10 +369,13 @@ class Study:
         self, states: TrialState | Iterable[TrialState] | None = None
     ) -> Iterator[Trial]:
         """Read all trials a page at a time."""
-        wanted = (states,) if isinstance(states, TrialState) else tuple(states or ())
+        given = (states,) if isinstance(states, TrialState) else states or ()
+        if not isinstance(given, Iterable):
+            raise InvalidError.of("states", f"must be of TrialState, not {given!r}")
+        wanted = tuple(given)
         for each in wanted:
             if not isinstance(each, TrialState):
-                raise InvalidError.of("states", "must be of TrialState")
+                raise InvalidError.of("states", f"must be of TrialState, not {each!r}")
         n_cells = len(self.problem.space.parameters) + len(self.problem.metrics)
         request = ListTrialsRequest(
             parent=str(self.name),
@@ -399,7 +403,7 @@ class Study:
 
         The iterator survives a restart of the server; use it in a ``with`` block or close it.
         """
-        return Watch(self, since)
+        return Watch(self, whole_number("since", since, 0))
 
     def optimize(
         self,
@@ -420,8 +424,9 @@ class Study:
             workers: Threads that evaluate at once.
             callback: Called after every evaluation, by one thread at a time.
             progress: The same, with counts for a progress bar.
-            max_failures: So many exceptions in a row end the run with the last one; so does
-                the end of a run in which nothing but exceptions came.
+            max_failures: So many exceptions, or results that are not finite, in a row end the
+                run with the last one: they spend no budget, and the strategy learns nothing
+                from them. So does the end of a run in which nothing but exceptions came.
 
         Returns:
             The best trial of the study.
@@ -452,8 +457,7 @@ class Study:
     def _ask_request(
         self, n: int, wait_s: float, allow_fallback: bool, lease_s: float | None
     ) -> AskTrialsRequest:
-        if not 1 <= (n := operator.index(n)) <= 256:
-            raise InvalidError.of("n", f"must be in [1, 256], not {n}")
+        count = whole_number("n", n, 1, 256)
         degrade = (
             AskTrialsRequest.DEGRADE_ALLOW_FALLBACK
             if allow_fallback
@@ -462,10 +466,10 @@ class Study:
         duration = None
         if lease_s is not None:
             with within("lease_s"):
-                duration = duration_to_message(lease_s)
+                duration = duration_to_message(seconds("", lease_s))
         return AskTrialsRequest(
             parent=str(self.name),
-            count=n,
+            count=count,
             worker_id=self.session.worker,
             request_id=new_request_id(),
             max_wait=duration_to_message(wait_s),
@@ -509,7 +513,7 @@ class Study:
             parameters=parameters_to_message(self.problem.space.canonical(parameters)),
             outcome=None if outcome is None else outcome_to_message(outcome),
             request_id=new_request_id(),
-            labels=checked_labels(labels),
+            labels=labels_of(labels),
             study_uid=self.uid,
         )
         return self._call_for_trial(lambda stubs: stubs.optimization.CreateTrial, request)

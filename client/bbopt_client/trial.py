@@ -7,7 +7,13 @@ from datetime import datetime
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING
 
-from bbopt.errors import BboptError, DeadlineError, LeaseLostError, RetryableError
+from bbopt.errors import (
+    BboptError,
+    DeadlineError,
+    LeaseLostError,
+    LimitError,
+    RetryableError,
+)
 from bbopt.rpc.names import TrialName
 from bbopt.rpc.times import duration_from_message
 from bbopt.rpc.trial import measurement_from_message, measurement_to_message, trial_from_message
@@ -28,6 +34,7 @@ from bbopt.trial import (
     Stopped,
     TrialState,
 )
+from bbopt_client.arguments import seconds, text, whole_number
 from bbopt_client.heartbeat import Directive
 from bbopt_client.outcomes import Metrics, Result, check_measurement, measurement_of
 from bbopt_client.results import TellResult, datetime_from_message
@@ -238,21 +245,27 @@ class Trial:
         """Tell that the trial was ended early; what it measured is used."""
         return self.tell(Stopped(measurement_of(metrics, self.study.problem)))
 
-    def tell_infeasible(self, message: str = "", metrics: Metrics | None = None) -> TellResult:
+    def tell_infeasible(
+        self, message: str | BaseException = "", metrics: Metrics | None = None
+    ) -> TellResult:
         """Tell that the point itself cannot be evaluated; the strategy learns it."""
-        return self.tell(Infeasible(message, self._partial(metrics)))
+        return self.tell(Infeasible(_described(message), self._partial(metrics)))
 
     def fail(
-        self, message: str = "", *, retry: bool = True, metrics: Metrics | None = None
+        self,
+        message: str | BaseException = "",
+        *,
+        retry: bool = True,
+        metrics: Metrics | None = None,
     ) -> TellResult:
         """Tell that the machine failed, not the point.
 
         Args:
-            message: What happened.
+            message: What happened: text, or the exception.
             retry: Run the same point again while attempts are left.
             metrics: What had been measured by then.
         """
-        return self.tell(Failed(message, retry, self._partial(metrics)))
+        return self.tell(Failed(_described(message), retry, self._partial(metrics)))
 
     def report(self, step: int, metrics: Metrics, *, elapsed_s: float | None = None) -> bool:
         """Report an intermediate measurement.
@@ -275,10 +288,10 @@ class Trial:
         """
         problem = self.study.problem
         measurement = check_measurement(
-            measurement_of(metrics, problem, step=step),
+            measurement_of(metrics, problem, step=whole_number("step", step, 0, 2**63 - 1)),
             problem,
             partial=True,
-            elapsed_s=self.elapsed_s if elapsed_s is None else elapsed_s,
+            elapsed_s=self.elapsed_s if elapsed_s is None else seconds("elapsed_s", elapsed_s),
         )
         request = ReportMeasurementsRequest(
             trial=self.name,
@@ -295,7 +308,7 @@ class Trial:
         except LeaseLostError as error:
             self.receive(Directive.LOST, str(error))
             self._let_go()
-        except (RetryableError, DeadlineError) as error:
+        except (RetryableError, LimitError, DeadlineError) as error:
             logger.warning("trial %d: a report (step %d) is lost: %s", self.number, step, error)
         else:
             if answer.should_stop:
@@ -304,17 +317,15 @@ class Trial:
 
     def release(self, reason: str = "") -> None:
         """Give the trial back, so that the same point runs elsewhere; no attempt is used up."""
+        request = ReleaseTrialsRequest(
+            parent=self.study_name,
+            held=[HeartbeatTrialsRequest.Held(trial=self.name, lease_token=self.lease_token)],
+            reason=text("reason", reason),
+            request_id=new_request_id(),
+        )
         self._let_go()
         self.study.session.connection.call(
-            lambda stubs: stubs.optimization.ReleaseTrials,
-            ReleaseTrialsRequest(
-                parent=self.study_name,
-                held=[
-                    HeartbeatTrialsRequest.Held(trial=self.name, lease_token=self.lease_token)
-                ],
-                reason=reason,
-                request_id=new_request_id(),
-            ),
+            lambda stubs: stubs.optimization.ReleaseTrials, request
         )
 
     def __enter__(self) -> "Trial":
@@ -382,3 +393,7 @@ class Trial:
 def describe(error: BaseException) -> str:
     """Name an exception in one line."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _described(message: str | BaseException) -> str:
+    return describe(message) if isinstance(message, BaseException) else message

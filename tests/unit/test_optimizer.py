@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 from collections.abc import Callable
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -187,9 +188,42 @@ class TestAskingAndTelling:
         with pytest.raises(InvalidError, match="parameters"):
             optimizer().enqueue({"x": 2.0, "n": 3})
 
-    def test_a_count_below_one_is_refused(self) -> None:
-        with pytest.raises(InvalidError, match="at least 1"):
-            optimizer().ask(0)
+    @pytest.mark.parametrize(
+        ("n", "fault"),
+        [
+            (0, "n: must be at least 1, not 0"),
+            (1.5, "n: must be a whole number, not 1.5"),
+            ("3", "n: must be a whole number, not '3'"),
+            (2**31, "n: must be at most 100000"),
+        ],
+    )
+    def test_a_count_that_no_ask_takes_is_refused(self, n: object, fault: str) -> None:
+        with pytest.raises(InvalidError, match=fault):
+            optimizer().ask(n)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("step", [-1, 1.5, "1", 2**63])
+    def test_a_step_that_is_none_is_refused(self, step: object) -> None:
+        study = optimizer()
+        (trial,) = study.ask()
+        with pytest.raises(InvalidError, match="step: must be"):
+            study.report(trial, step, {})  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("strategy", ["sobol", "gp", "cma_es"])
+    def test_an_ask_that_was_interrupted_leaves_no_trace(
+        self, monkeypatch: pytest.MonkeyPatch, strategy: str
+    ) -> None:
+        def interrupt(_: object) -> NoReturn:
+            raise KeyboardInterrupt
+
+        study, twin = (optimizer(strategy) for _ in range(2))
+        for _ in range(2):
+            kind = type(study._settled())
+            with monkeypatch.context() as patched:
+                patched.setattr(kind, "state", interrupt)
+                with pytest.raises(KeyboardInterrupt):
+                    study.ask(2)
+
+            assert study.ask(2) == twin.ask(2)
 
 
 class TestBudgets:

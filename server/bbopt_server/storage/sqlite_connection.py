@@ -63,6 +63,7 @@ def connect(
         PreconditionError: It is the file of another application or of a newer version.
         DataLossError: It is damaged, or lacks its log.
     """
+    _check_writable(path)
     has_log = os.path.exists(f"{os.path.realpath(path)}-wal")  # Before SQLite makes one.
     try:
         connection = open_file(path)
@@ -90,6 +91,20 @@ def connect(
         connection.close()
         raise
     return connection
+
+
+def _check_writable(path: str) -> None:
+    """Say plainly what SQLite calls an I/O error."""
+    if not path:
+        raise PreconditionError("a database must have a name")
+    if os.path.isdir(path):
+        raise PreconditionError(f"{path} is a folder: name the file in it")
+    for needed in (os.path.dirname(os.path.realpath(path)), path):
+        if os.path.exists(needed) and not os.access(needed, os.W_OK):
+            raise UnavailableError(
+                f"{path} cannot be served: user {os.geteuid()} may not write {needed} "
+                "(a server writes its database and files beside it)"
+            )
 
 
 def _mark_served(connection: sqlite3.Connection) -> None:

@@ -60,7 +60,8 @@ def assess(tx: Transaction, caller: CallerAsk, outside: Outside) -> Outlook:
     Raises:
         NotFoundError: There is no such study.
         RequestIdReusedError: The id was used for another request.
-        ExhaustedError: The study has too many trials.
+        LimitError: The study has all the trials that it can have.
+        ExhaustedError: It has too many unfinished ones.
     """
     ask = caller.ask
     stored = stored_answer(tx, ask.study.project, caller.call)

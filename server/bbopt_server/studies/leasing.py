@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from bbopt.errors import (
     BboptError,
-    ExhaustedError,
     InvalidError,
     LeaseLostError,
+    LimitError,
     TrialFinishedError,
     Violation,
 )
@@ -242,7 +242,7 @@ def report(ledger: Ledger, command: Report) -> tuple[ReportAnswer, TrialRow]:
     Raises:
         LeaseLostError: Somebody else holds the trial now, or nobody.
         InvalidError: A measurement does not fit the problem.
-        ExhaustedError: With these the trial has too many; none of them must remain.
+        LimitError: With these the trial has too many; none of them must remain.
     """
     row = find_trial(ledger.tx, ledger.row, command.number)
     check_token(row, command.lease_token)
@@ -306,8 +306,7 @@ def checked_reports(problem: Problem, command: Report) -> list[Measurement]:
 
 def _check_number_of_steps(ledger: Ledger, row: TrialRow) -> None:
     if ledger.tx.count_measurements(ledger.row.key, row.number) > MAX_MEASUREMENTS:
-        raise ExhaustedError(
+        raise LimitError(
             f"trial {row.number} would have more than {MAX_MEASUREMENTS} intermediate "
-            "measurements, the most that it can have",
-            retry_after_s=60.0,
+            "measurements, the most that it can have"
         )

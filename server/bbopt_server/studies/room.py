@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bbopt.errors import ExhaustedError
+from bbopt.errors import ExhaustedError, LimitError
 from bbopt.specs import StudySpec
 from bbopt_server.storage.store import StudyRow, Transaction
 from bbopt_server.studies.ledger import HELD, OPEN, UNCOUNTED
@@ -57,12 +57,12 @@ def check_limits(row: StudyRow, room: Room) -> None:
     """Refuse to create one more trial in a study that is full.
 
     Raises:
-        ExhaustedError: Naming the limit.
+        LimitError: It has all the trials that it can have.
+        ExhaustedError: It has too many unfinished ones.
     """
     if row.n_trials >= MAX_TRIALS:
-        raise ExhaustedError(
-            f"study {row.study_id} has {MAX_TRIALS} trials, the most that it can have",
-            retry_after_s=60.0,
+        raise LimitError(
+            f"study {row.study_id} has {MAX_TRIALS} trials, the most that it can have"
         )
     if room.n_open >= MAX_OPEN:
         raise ExhaustedError(

@@ -27,7 +27,7 @@ from bbopt_server.storage.store import TrialRow
 from bbopt_server.studies.answers import ItemResult, TellAnswer
 from bbopt_server.studies.commands import AmendTrial, Misread, Tell, TellItem
 from bbopt_server.studies.ledger import LEASE_EXPIRED, OPEN, Ledger, find_trial
-from bbopt_server.studies.records import outcome_to_bytes
+from bbopt_server.studies.records import outcome_from_bytes, outcome_to_bytes
 
 
 class BatchRefusedError(BboptError):
@@ -129,9 +129,23 @@ def _record(ledger: Ledger, row: TrialRow, item: TellItem, outcome: Outcome) -> 
     return ItemResult(item.trial, state=state, was_late=is_late)
 
 
+def _is_same(first: Outcome, second: Outcome) -> bool:
+    """Say whether outcomes are the same; how long it took to get there does not matter, and who
+    repeats a result, by hand or on another machine, does not know it.
+    """
+    return _timeless(first) == _timeless(second)
+
+
+def _timeless(outcome: Outcome) -> Outcome:
+    measurement = getattr(outcome, "measurement", None)
+    if isinstance(outcome, Abandoned) or measurement is None:
+        return outcome
+    return replace(outcome, measurement=replace(measurement, elapsed_s=None))
+
+
 def _tell_again(row: TrialRow, item: TellItem, outcome: Outcome) -> ItemResult:
     """Answer a tell for a trial that has its final result."""
-    if row.outcome == outcome_to_bytes(outcome):
+    if row.outcome is not None and _is_same(outcome_from_bytes(row.outcome), outcome):
         return ItemResult(item.trial, state=row.state, was_duplicate=True, was_late=row.late)
     raise TrialFinishedError(
         f"trial {row.number} already is {row.state} with another result; "

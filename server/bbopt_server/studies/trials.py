@@ -26,7 +26,8 @@ def create_trial(ledger: Ledger, command: CreateTrial) -> TrialRow:
 
     Raises:
         StudyNotActiveError: Nothing can be enqueued, or recorded, any more.
-        ExhaustedError: The study is full.
+        LimitError: The study has all the trials that it can have.
+        ExhaustedError: It has too many unfinished ones.
         InvalidError: The space refuses the point, or the problem the outcome.
     """
     study = ledger.row

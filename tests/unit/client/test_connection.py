@@ -13,6 +13,7 @@ from bbopt.errors import (
     DeadlineError,
     ExhaustedError,
     InvalidError,
+    LimitError,
     NotFoundError,
     RetryableError,
     StudyExistsError,
@@ -121,6 +122,17 @@ def test_a_refusal_comes_back_at_once_as_the_class_that_was_raised(
     assert str(caught.value) == str(fault.error)
     assert getattr(caught.value, "violations", None) == getattr(fault.error, "violations", None)
     assert len(service.requests("GetStudy")) == 1
+
+
+def test_what_can_never_have_more_is_not_asked_again(
+    study: Study, service: FakeService
+) -> None:
+    service.fail("AskTrials", Fault(error=LimitError("all the trials that it can have")))
+
+    with pytest.raises(LimitError):
+        study.ask()
+
+    assert len(service.requests("AskTrials")) == 1
 
 
 def test_a_message_that_is_too_large_is_not_sent_again(

@@ -1,4 +1,6 @@
+import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from bbopt_client import (
     Space,
     Study,
     StudyState,
+    Trial,
 )
 from tests.unit.client.conftest import FAST
 from tests.unit.client.fake_server import FakeServer, FakeService, Fault
@@ -172,6 +175,10 @@ def test_everything_that_is_wrong_with_a_definition_is_said_at_once(client: Clie
         ({"objective": "a <= 3"}, "objective: 'a <= 3' is no objective, such as 'accuracy'"),
         ({"constraints": ["qps"]}, "'qps' is no constraint, such as 'qps >= 100'"),
         ({"constraints": "qps >= 1"}, "constraints: must be a list, such as ['qps >= 1']"),
+        (
+            {"parameter_constraints": "x <= 1"},
+            "parameter_constraints: must be a list of constraints, not 'x <= 1'",
+        ),
         ({"trials": 3.5}, "budget.trials: must be a whole number in [1, 2**63), got 3.5"),
         (
             {"strategy": GPSpec},
@@ -190,12 +197,56 @@ def test_what_is_of_the_wrong_kind_is_named(
 
 def test_points_states_and_counts_of_the_wrong_kind_are_refused(study: Study) -> None:
     with pytest.raises(InvalidError, match="points: must be a list"):
-        study.predict({"x": 0.5})  # type: ignore[arg-type]
+        study.predict({"x": 0.5})  # type: ignore[dict-item]
     with pytest.raises(InvalidError, match="states: must be of TrialState"):
         study.trials("completed")  # type: ignore[arg-type]
-    for call in (study.ask, study.trial):
-        with pytest.raises(TypeError, match=r"integer|its number"):
-            call("3")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="its number"):
+        study.trial("3")  # type: ignore[arg-type]
+
+
+MISUSES: list[tuple[Callable[[Any, Any], object], str]] = [
+    (lambda study, _: study.ask("3"), "n: must be a whole number in [1, 256], not '3'"),
+    (lambda study, _: study.ask(1.5), "n: must be a whole number in [1, 256], not 1.5"),
+    (lambda study, _: study.ask(wait_s=-1), "wait_s: must be a number of seconds"),
+    (lambda study, _: study.ask(wait_s=math.nan), "wait_s: must be a number of seconds"),
+    (lambda study, _: study.ask(lease_s="1d"), "lease_s: must be a number of seconds"),
+    (lambda study, _: study.trials(5), "states: must be of TrialState, not 5"),
+    (lambda study, _: study.predict(None), "points: must be a list"),
+    (lambda study, _: study.watch("a"), "since: must be a whole number"),
+    (lambda study, _: study.enqueue({"x": 0.5}, labels="a"), "labels: must be text by name"),
+    (lambda study, _: study.stop(1, 5), "reason: must be text, not 5"),
+    (lambda study, _: study.amend(1, 1.0, reason=5), "reason: must be text, not 5"),
+    (lambda _, trial: trial.release(5), "reason: must be text, not 5"),
+    (lambda _, trial: trial.fail(3), "message: must be text, not 3"),
+    (lambda _, trial: trial.tell_infeasible(None), "message: must be text, not None"),
+    (lambda _, trial: trial.report("1", 0.5), "step: must be a whole number"),
+    (lambda _, trial: trial.report(1.5, 0.5), "step: must be a whole number"),
+    (lambda _, trial: trial.report(1, 0.5, elapsed_s="2"), "elapsed_s: must be a number"),
+    (lambda study, _: study.optimize(len, trials=-1), "trials: must be at least 0, not -1"),
+    (lambda study, _: study.optimize(len, trials=1.5), "trials: must be a whole number"),
+    (lambda study, _: study.optimize(len, trials=1, workers=0), "workers: must be at least 1"),
+]
+
+
+@pytest.mark.parametrize(("misuse", "fault"), MISUSES)
+def test_what_an_argument_must_be_is_said_with_its_name(
+    study: Study, misuse: Callable[[Study, Trial], object], fault: str
+) -> None:
+    (trial,) = study.ask()
+
+    with pytest.raises(InvalidError, match=re.escape(fault)):
+        misuse(study, trial)
+
+    assert trial.is_held
+
+
+def test_an_exception_may_be_told_as_it_is(study: Study) -> None:
+    first, second = study.ask(2)
+    first.fail(RuntimeError("out of memory"), retry=False)
+    second.tell_infeasible(ValueError("negative volume"))
+
+    messages = [study.trial(trial.number).message for trial in (first, second)]
+    assert messages == ["RuntimeError: out of memory", "ValueError: negative volume"]
 
 
 def test_a_fractional_seed_is_a_type_error(client: Client) -> None:
@@ -272,7 +323,7 @@ def test_a_number_of_trials_that_no_server_takes_is_refused(study: Study, n: int
 
 
 def test_arguments_of_the_wrong_kind_are_named(client: Client, study: Study) -> None:
-    with pytest.raises(InvalidError, match="lease_s: must be between"):
+    with pytest.raises(InvalidError, match="lease_s: must be a number of seconds, at least 0"):
         study.ask(lease_s=-1)
     with pytest.raises(TypeError, match=r"a Trial or its number, not \{'x'"):
         study.tell({"x": 0.5}, 1.0)  # type: ignore[arg-type]

@@ -108,6 +108,7 @@ def test_reasons_are_not_shared() -> None:
         (errors.StudyNotActiveError, CODE.FAILED_PRECONDITION),
         (errors.TrialFinishedError, CODE.ALREADY_EXISTS),
         (errors.LeaseLostError, CODE.ABORTED),
+        (errors.LimitError, CODE.RESOURCE_EXHAUSTED),
         (errors.ExhaustedError, CODE.RESOURCE_EXHAUSTED),
         (errors.UnavailableError, CODE.UNAVAILABLE),
         (errors.DeadlineError, CODE.DEADLINE_EXCEEDED),

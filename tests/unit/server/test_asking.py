@@ -8,6 +8,7 @@ from bbopt.errors import (
     DeadlineError,
     ExhaustedError,
     InvalidError,
+    LimitError,
     NotFoundError,
     RequestIdReusedError,
     UnavailableError,
@@ -555,13 +556,15 @@ async def test_a_study_full_of_unfinished_trials_says_so(
 
 
 @asynchronous
-async def test_a_study_at_its_last_trial_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_study_at_its_last_trial_says_so_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("bbopt_server.studies.room.MAX_TRIALS", 2)
     service = Service()
     await service.create()
     for trial in (await service.ask(5)).trials:
         await service.tell(trial, completed())
-    with refused(ExhaustedError):
+    with refused(LimitError):
         await service.ask()
 
 

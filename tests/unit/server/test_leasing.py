@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bbopt.errors import ExhaustedError, InvalidError, LeaseLostError
+from bbopt.errors import InvalidError, LeaseLostError, LimitError
 from bbopt.rpc.v1 import optimization_service_pb2 as pb
 from bbopt.rpc.v1 import trial_pb2
 from tests.unit.server.service import (
@@ -157,7 +157,7 @@ async def test_a_trial_has_at_most_ten_thousand_steps() -> None:
         await service.report(trial, {step: step + 1.0 for step in range(start, start + 1000)})
     await service.report(trial, {7: 5.0})  # Again: no step more.
     before = (await service.study()).revision
-    with refused(ExhaustedError):
+    with refused(LimitError):
         await service.report(trial, {3: 9.0, 10_000: 9.0})
     stored = await service.trial(1)
     assert len(stored.measurements) == 10_000

@@ -67,6 +67,19 @@ async def test_the_same_result_under_another_request_is_a_duplicate_and_fine() -
 
 
 @asynchronous
+async def test_the_same_result_after_another_time_is_a_duplicate_too() -> None:
+    service = Service()
+    await service.create()
+    trial = (await service.ask()).trials[0]
+    first = completed()
+    first.completed.elapsed.seconds = 3
+    await service.tell(trial, first)
+    again = await service.tell(trial, completed())
+    assert (again.status.code, again.was_duplicate) == (0, True)
+    assert (await service.trial(1)).final_measurement.elapsed.seconds == 3
+
+
+@asynchronous
 async def test_another_result_for_a_finished_trial_is_refused_and_points_to_amend() -> None:
     service = Service()
     await service.create()

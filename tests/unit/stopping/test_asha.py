@@ -12,6 +12,7 @@ from bbopt.replay import replay
 from bbopt.rpc.log import event_from_message, event_to_message
 from bbopt.rpc.v1 import log_pb2
 from bbopt.specs import AshaSpec, Promotion, RandomSpec
+from bbopt.stopping import Rungs
 from bbopt.trial import Trial, TrialState
 from tests.unit.stopping.learning_curves import FIDELITY, PROBLEM, Cluster, Listener, loss
 
@@ -178,3 +179,21 @@ def test_a_program_that_ignores_its_budget_is_stopped_one_step_beyond_it() -> No
     assert len(stopped) > 20
     assert {t.stage.fidelity for t in stopped if t.stage is not None} >= {1, 3, 9}
     assert math.isinf(cluster.best_full)
+
+
+def test_an_ask_for_many_sorts_each_rung_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = Optimizer(PROBLEM, "asha", seed=1)
+    for trial in study.ask(30):
+        study.tell(trial, float(trial.number))
+    sorted_rungs: list[int] = []
+    best = Rungs.best
+
+    def counted(rungs: Rungs, rung: int, *, at_least: int = 0) -> list[int]:
+        sorted_rungs.append(rung)
+        return best(rungs, rung, at_least=at_least)
+
+    monkeypatch.setattr(Rungs, "best", counted)
+    promoted = [trial.stage.configuration for trial in study.ask(20) if trial.stage]
+
+    assert [each for each in promoted if each] == list(range(1, 11))
+    assert sorted(sorted_rungs) == [0, 1, 2, 3]

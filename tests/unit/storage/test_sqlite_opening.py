@@ -41,6 +41,25 @@ def connection(path: Path) -> Iterator[sqlite3.Connection]:
     opened.close()
 
 
+def test_a_file_or_a_folder_that_may_not_be_written_is_named(
+    created: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for needed in (created, created.parent):
+
+        def may(path: object, _mode: int, needed: Path = needed) -> bool:
+            return str(path) != str(needed)
+
+        monkeypatch.setattr("os.access", may)  # Root may write anything.
+        with pytest.raises(UnavailableError, match=f"may not write {needed} "):
+            connect(str(created), MIGRATIONS)
+
+
+@pytest.mark.parametrize(("name", "fault"), [("", "must have a name"), (".", "is a folder")])
+def test_what_is_no_file_is_no_database(name: str, fault: str) -> None:
+    with pytest.raises(PreconditionError, match=fault):
+        connect(name, MIGRATIONS)
+
+
 @pytest.mark.parametrize(
     ("pragma", "value"),
     [

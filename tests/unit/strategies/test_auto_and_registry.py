@@ -1,15 +1,16 @@
 """Which strategy ``auto`` chooses, and how settings find their builder."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import pytest
 
 from bbopt import Float, Optimizer, Problem, Space
-from bbopt.errors import DataLossError, SpecError
+from bbopt.errors import DataLossError, InternalError, SpecError
 from bbopt.specs import CAPABILITIES, NAMES, AutoSpec, SobolSpec
 from bbopt.strategies import BUILDERS, Plugin, StrategyContext, registry, spec_of
 from bbopt.strategies.design import SobolSearch
-from bbopt.trial import StrategyState
+from bbopt.trial import StrategyState, Suggestion
 
 
 def box(n: int, budget: int | None = None) -> Problem:
@@ -105,3 +106,56 @@ class TestPlugins:
     def test_an_unknown_name_lists_it(self) -> None:
         with pytest.raises(SpecError, match="corner"):
             spec_of("edge")
+
+    def test_a_package_that_cannot_be_loaded_does_not_cost_the_others(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        @dataclass
+        class Broken:
+            name: str = "anneal"
+
+            def load(self) -> Plugin:
+                raise ImportError("no module named annealing")
+
+        offered = vars(registry)["entry_points"]()
+        points = [*offered, Broken()]
+        monkeypatch.setattr(registry, "entry_points", lambda **_: points)
+
+        with pytest.warns(RuntimeWarning, match="'anneal' cannot be loaded: ImportError"):
+            assert spec_of("corner") == CornerSpec()
+
+
+def moved(suggestion: Suggestion) -> Suggestion:
+    return replace(suggestion, parameters={"x0": 7.0, "x1": 0.5})
+
+
+@pytest.mark.usefixtures("installed_plugin")
+class TestAnswersOfPlugins:
+    """What a strategy of another package answers is checked before it gets into the log."""
+
+    @pytest.mark.parametrize(
+        ("spoil", "fault"),
+        [
+            (lambda _: None, "no list but NoneType"),
+            (lambda found: [each.parameters for each in found], "no Suggestion but"),
+            (lambda found: [*found, *found], "2 points of 1"),
+            (lambda found: [moved(each) for each in found], r"x0\]: must be in \[0.0, 1.0\]"),
+        ],
+    )
+    def test_a_wrong_answer_is_refused_and_changes_nothing(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        spoil: Callable[[list[Suggestion]], object],
+        fault: str,
+    ) -> None:
+        optimizer = Optimizer(box(2), "corner", seed=1)
+        ask = SobolSearch.ask
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                SobolSearch, "ask", lambda *given, **more: spoil(ask(*given, **more))
+            )
+            with pytest.raises(InternalError, match=fault):
+                optimizer.ask()
+
+        assert optimizer.revision == 0
+        assert optimizer.ask() == Optimizer(box(2), "corner", seed=1).ask()

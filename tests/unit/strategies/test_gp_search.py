@@ -243,6 +243,23 @@ class TestSearch:
         counts = np.bincount([int(t.parameters["n"]) for t in trials], minlength=9)
         assert counts[2:5].sum() > 15
 
+    @pytest.mark.parametrize(("noise", "is_over"), [(Noise.LEARNED, False), (Noise.NONE, True)])
+    def test_a_space_whose_points_are_all_under_way_is_exhausted_only_without_noise(
+        self, noise: Noise, is_over: bool
+    ) -> None:
+        metric = Metric("loss", goal=Goal.MINIMIZE, noise=noise)
+        study = Optimizer(Problem(Space((Int("n", 1, 5),)), (metric,)), SHORT, seed=1)
+        run(study, 4, lambda trial: (float(trial.parameters["n"]) - 2.2) ** 2)
+        trials = study.ask(12)
+        assert len(trials) == (1 if is_over else 5)
+
+        answer = study.suggest(1)
+        assert (answer.suggestions, answer.space_exhausted) == ((), is_over)
+
+        for trial in trials:
+            study.tell(trial, 1.0)
+        assert len(study.suggest(1).suggestions) == (0 if is_over else 1)
+
 
 class TestLadder:
     def test_a_failed_fit_still_answers_and_says_so(

@@ -25,7 +25,8 @@ name; or an ``Outcome``."""
 
 
 def outcome_of(problem: Problem, outcome: ToldOutcome) -> Outcome:
-    """Turn what a person told into an outcome; a value that is not finite is a failure.
+    """Turn what a person told into an outcome; a value that is not finite makes the point
+    infeasible: a strategy that learned nothing from it would suggest its like again.
 
     Args:
         problem: Whose metrics were measured.
@@ -41,7 +42,7 @@ def outcome_of(problem: Problem, outcome: ToldOutcome) -> Outcome:
             values = values_of(problem, outcome)
     broken = [f"{n} = {v.value}" for n, v in values.items() if not math.isfinite(v.value)]
     if broken:
-        return Failed(f"not finite: {', '.join(broken)}", retryable=False)
+        return Infeasible(f"not finite: {', '.join(broken)}")
     _refuse(problem.check_result(values))
     return Completed(Measurement(values))
 

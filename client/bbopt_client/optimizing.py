@@ -193,43 +193,21 @@ class _Run:
             return
         if failure is not None:
             trial.fail(describe(failure), retry=False)
-        elif result is not None and not is_finite(result):
-            # Numbers that are not finite say nothing about the point.
-            said = f"the objective returned {result!r}"
-            logger.warning("trial %d failed: %s", trial.number, said)
-            trial.fail(said, retry=False)
-            hint = "trial.tell_infeasible() blames the point, and the strategy learns it"
-            self._note(trial, None, not_finite=ValueError(f"{said}; {hint}"))
-            return
         elif result is not None:
             _tell(trial, result)
         elif trial.is_held:
             raise TypeError("the objective returned nothing and did not tell the trial")
         self._note(trial, failure)
 
-    def _note(
-        self,
-        trial: Trial,
-        failure: Exception | None,
-        *,
-        not_finite: Exception | None = None,
-    ) -> None:
-        """Count an evaluation; raise where too many failed in a row.
-
-        Args:
-            trial: That was evaluated.
-            failure: What the objective raised.
-            not_finite: What is wrong with what it returned.
-        """
+    def _note(self, trial: Trial, failure: Exception | None) -> None:
+        """Count an evaluation; raise what the objective raised where it is too often."""
         with self._lock:
             self._running.pop(trial.number, None)
             self._n_done += 1
             is_failed = trial.state in (TrialState.FAILED, TrialState.QUEUED)
             self._n_failed += is_failed
-            wrong = failure or not_finite
-            self._n_failed_in_a_row = self._n_failed_in_a_row + 1 if wrong else 0
-            has_only_failed = self._n_failed_in_a_row == self._n_done
-            self.only_failure = failure if has_only_failed else None
+            self._n_failed_in_a_row = self._n_failed_in_a_row + 1 if failure else 0
+            self.only_failure = failure if self._n_failed_in_a_row == self._n_done else None
             is_flapping = self._n_failed_in_a_row >= self._max_failures
             progress = Progress(trial, self._n_done, self._n_failed, self._n_trials)
         with self._telling:
@@ -237,9 +215,9 @@ class _Run:
                 self._callback(self._study, trial)
             if self._progress is not None:
                 self._progress(progress)
-        if is_flapping and wrong is not None:
-            wrong.add_note(f"{self._max_failures} evaluations failed in a row.")
-            raise wrong
+        if is_flapping and failure is not None:
+            failure.add_note(f"{self._max_failures} evaluations failed in a row.")
+            raise failure
 
     def _end(self, error: BaseException) -> None:
         with self._lock:
@@ -249,8 +227,12 @@ class _Run:
 
 
 def _tell(trial: Trial, result: Result) -> None:
+    """Tell a result; numbers that are not finite are the point's fault."""
     try:
-        trial.tell(result)
+        if is_finite(result):
+            trial.tell(result)
+        else:
+            trial.tell_infeasible(f"the objective returned {result!r}")
     except TrialFinishedError as error:
         # The lease was lost meanwhile, and whoever got the trial was quicker.
         logger.info("trial %d: %s", trial.number, error)

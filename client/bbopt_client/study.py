@@ -419,14 +419,14 @@ class Study:
 
         Args:
             objective: Takes the trial (``trial["lr"]``) and returns what ``Trial.tell`` takes;
-                ``None`` if it told the trial itself. An exception tells it as failed.
+                ``None`` if it told the trial itself. An exception tells it as failed, a
+                number that is not finite as infeasible.
             trials: Evaluations to make here; ``None`` goes on until the study is finished.
             workers: Threads that evaluate at once.
             callback: Called after every evaluation, by one thread at a time.
             progress: The same, with counts for a progress bar.
-            max_failures: So many exceptions, or results that are not finite, in a row end the
-                run with the last one: they spend no budget, and the strategy learns nothing
-                from them. So does the end of a run in which nothing but exceptions came.
+            max_failures: So many exceptions in a row end the run with the last one; so does
+                the end of a run in which nothing but exceptions came.
 
         Returns:
             The best trial of the study.

@@ -91,10 +91,10 @@ class TestAskingAndTelling:
         assert outcome.measurement.metrics["loss"].value == 0.5
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-    def test_a_value_that_is_not_finite_is_a_failure(self, value: float) -> None:
+    def test_a_value_that_is_not_finite_makes_its_point_infeasible(self, value: float) -> None:
         study = optimizer()
         study.tell(study.ask()[0], value)
-        assert study.trials[1].state is TrialState.FAILED
+        assert study.trials[1].state is TrialState.INFEASIBLE
         assert study.best() is None
 
     @pytest.mark.parametrize(

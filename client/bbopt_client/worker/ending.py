@@ -131,8 +131,7 @@ def _finished(exited: Exit, record: MetricsRecord) -> Ending:
             return Failed(with_last_lines(text, exited.last_lines), retryable=False)
         case Diverged(values):
             shown = ", ".join(f"{name} is {value}" for name, value in sorted(values.items()))
-            hint = 'report {"infeasible": "why"} if the parameters are to blame'
-            return Failed(f"{shown}; {hint}", retryable=False)
+            return Infeasible(shown)
         case _:
             assert_never(final)
 

@@ -249,8 +249,8 @@ class Optimizer:
             trial: The trial or its number.
             outcome: Values by metric name, each a number, a ``(mean, sd)`` pair or a ``Value``;
                 a bare number where there is only one metric; or an ``Outcome`` such as
-                ``Failed("out of memory")``. A value that is NaN or infinite means that the
-                trial failed.
+                ``Failed("out of memory")``. A value that is NaN or infinite makes the point
+                infeasible.
 
         Raises:
             NotFoundError: There is no such trial.

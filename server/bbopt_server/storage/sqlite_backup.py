@@ -5,6 +5,7 @@ meanwhile goes into the copy as well: it is the database as it was when its last
 Between steps the connection is free; ``VACUUM INTO`` would hold it until the end, for seconds.
 """
 
+import math
 import os
 import sqlite3
 from pathlib import Path
@@ -43,14 +44,18 @@ def back_up(source: sqlite3.Connection, path: Path, *, is_over: Event) -> None:
     create_private(str(path))
     file = os.open(path, os.O_RDWR)
     n_steps = 0
+    least_left: float = math.inf
 
     def pause(status: int, n_left: int, n_pages: int) -> None:
-        nonlocal n_steps
-        del n_left, n_pages
+        nonlocal n_steps, least_left
+        del n_pages
         n_steps += 1
         if n_steps % _STEPS_PER_SYNC == 0:
             os.fsync(file)
-        if is_over.wait(_PAUSE_S if status == sqlite3.SQLITE_OK else 0.0):
+        # Without a break where the database grows as fast as it is copied: it must end.
+        may_rest = status == sqlite3.SQLITE_OK and n_left < least_left
+        least_left = min(least_left, n_left)
+        if is_over.wait(_PAUSE_S if may_rest else 0.0):
             raise InterruptedBackupError
 
     try:

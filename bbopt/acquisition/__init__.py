@@ -6,7 +6,6 @@ from bbopt.acquisition.integrated_expected_improvement import IntegratedLogExpec
 from bbopt.acquisition.log_expected_improvement import LogExpectedImprovement
 from bbopt.acquisition.log_feasibility import LogProbabilityOfFeasibility, WithCuriosity
 from bbopt.acquisition.log_success import CrashAversion, LogProbabilityOfSuccess
-from bbopt.acquisition.posterior_mean import PosteriorMean
 from bbopt.acquisition.protocol import Acquisition, BoundedAcquisition
 from bbopt.acquisition.screened import ScreenedImprovement
 
@@ -18,7 +17,6 @@ __all__ = [
     "LogExpectedImprovement",
     "LogProbabilityOfFeasibility",
     "LogProbabilityOfSuccess",
-    "PosteriorMean",
     "ScreenedImprovement",
     "SumOfLogs",
     "WithCuriosity",

@@ -10,7 +10,6 @@ from bbopt.acquisition import (
     LogExpectedImprovement,
     LogProbabilityOfFeasibility,
     LogProbabilityOfSuccess,
-    PosteriorMean,
     SumOfLogs,
     constrained,
     search_for_feasibility,
@@ -107,12 +106,6 @@ def test_the_search_for_feasibility_prefers_the_feasible_side() -> None:
     ends = torch.tensor([[0.1, 0.5], [0.9, 0.5]], dtype=torch.float64)
     left, right = acquisition.value(ends).tolist()
     assert left > right + 2.0
-
-
-def test_the_posterior_mean_is_the_weighted_mean_of_the_kernels() -> None:
-    model, Q = model_of(WarpKind.HALF_RANK), queries()
-    expected = torch.from_numpy(model.weights) @ model.posterior.predict(Q)[0]
-    torch.testing.assert_close(PosteriorMean(model).value(Q), expected, rtol=0.0, atol=1e-3)
 
 
 def test_nonsense_is_refused() -> None:

@@ -13,7 +13,6 @@ from bbopt.acquisition import (
     LogExpectedImprovement,
     LogProbabilityOfFeasibility,
     LogProbabilityOfSuccess,
-    PosteriorMean,
     WithCuriosity,
     constrained,
     incumbent_value,
@@ -75,7 +74,6 @@ BUILDERS: dict[str, Build] = {
     "log success": lambda _, __, s: LogProbabilityOfSuccess(s),
     "crash aversion": lambda _, __, s: CrashAversion(s),
     "curiosity": lambda _, c, __: WithCuriosity(LogProbabilityOfFeasibility(c), 0.3),
-    "posterior mean": lambda m, *_: PosteriorMean(m),
     "constrained": lambda m, c, s: constrained(log_ei(m), constraints=[c, c], success=s),
     "search for feasibility": lambda _, c, s: search_for_feasibility([c], success=s),
 }

@@ -63,7 +63,7 @@ from bbopt.trial import (
     Trial,
     TrialState,
 )
-from bbopt.trial.told import Number, ToldOutcome, outcome_of, values_of
+from bbopt.trial.told import Number, ToldOutcome, outcome_of, values_of, whole_number
 
 MAX_AT_ONCE = 100_000
 """Points that one ask may compute: as many as a study may have."""
@@ -188,7 +188,7 @@ class Optimizer:
             At most ``n`` trials; fewer when the strategy needs results first, when every point
             of a discrete space has been taken, or when the budget is spent.
         """
-        n = _whole_number("n", n, 1)
+        n = whole_number("n", n, 1)
         queued = self.log.queued[:n]
         for trial in queued:
             self.fold([Leased(trial.number, "", trial.attempt)])
@@ -228,7 +228,7 @@ class Optimizer:
         known = self._trial(trial)
         if known.outcome is not None:
             raise TrialFinishedError(f"trial {known.number} is {known.state.value}")
-        step = _whole_number("step", step, 0)
+        step = whole_number("step", step, 0, 2**63 - 1)
         metrics = values_of(self.problem, values)
         violations = self.problem.check_result(metrics, partial=True)
         if violations:
@@ -378,7 +378,7 @@ class Optimizer:
         Returns:
             The suggestions and the strategy's state after them.
         """
-        n = _whole_number("n", n, 1, MAX_AT_ONCE)
+        n = whole_number("n", n, 1, MAX_AT_ONCE)
         strategy = self._settled()
         self._must_rebuild = True  # Whatever ends it below has left it halfway.
         own = self._columns
@@ -510,17 +510,6 @@ def _replayed(
     optimizer = Optimizer(problem, spec, seed, device=device)
     optimizer.fold(events)
     return optimizer
-
-
-def _whole_number(field: str, given: object, low: int, high: int = 2**63 - 1) -> int:
-    try:
-        number = operator.index(given)  # type: ignore[arg-type]  # That is what is asked here.
-    except TypeError as error:
-        raise InvalidError.of(field, f"must be a whole number, not {given!r}") from error
-    if not low <= number <= high:
-        bound = f"at least {low}" if number < low else f"at most {high}"
-        raise InvalidError.of(field, f"must be {bound}, not {number}")
-    return number
 
 
 def _name_of(spec: object) -> str:

@@ -1,6 +1,7 @@
-"""What a person tells about a trial, turned into an outcome."""
+"""What a person says: results, turned into outcomes, and whole numbers."""
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
@@ -63,6 +64,24 @@ def values_of(problem: Problem, told: float | Mapping[str, Number]) -> dict[str,
             raise InvalidError.of("outcome", f"a bare number needs one metric, not {names}")
         told = {problem.objective.name: told}
     return {name: _value_of(name, value) for name, value in told.items()}
+
+
+def whole_number(field: str, given: object, low: int, high: int | None = None) -> int:
+    """Return an integer in ``[low, high]``, of whichever library's type.
+
+    Raises:
+        InvalidError: It is none.
+    """
+    wanted = f"at least {low}" if high is None else f"in [{low}, {high}]"
+    try:
+        number = operator.index(given)  # type: ignore[arg-type]  # That is what is asked here.
+    except TypeError as error:
+        raise InvalidError.of(
+            field, f"must be a whole number {wanted}, not {given!r}"
+        ) from error
+    if number < low or (high is not None and number > high):
+        raise InvalidError.of(field, f"must be {wanted}, not {number}")
+    return number
 
 
 def _checked(problem: Problem, outcome: Outcome) -> Outcome:

@@ -1,28 +1,9 @@
 """What people pass to the client, checked by name before anything is sent."""
 
-import operator
 from collections.abc import Mapping
 
 from bbopt.errors import InvalidError
 from bbopt.space.parameters import as_real
-
-
-def whole_number(field: str, given: object, low: int, high: int | None = None) -> int:
-    """Return an integer in ``[low, high]``, of whichever library's type.
-
-    Raises:
-        InvalidError: It is none.
-    """
-    wanted = f"at least {low}" if high is None else f"in [{low}, {high}]"
-    try:
-        number = operator.index(given)  # type: ignore[arg-type]  # That is what is asked here.
-    except TypeError as error:
-        raise InvalidError.of(
-            field, f"must be a whole number {wanted}, not {given!r}"
-        ) from error
-    if number < low or (high is not None and number > high):
-        raise InvalidError.of(field, f"must be {wanted}, not {number}")
-    return number
 
 
 def seconds(field: str, given: object) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from bbopt.errors import BboptError, InvalidError, TrialFinishedError
 from bbopt.trial import TrialState
-from bbopt_client.arguments import whole_number
+from bbopt.trial.told import whole_number
 from bbopt_client.heartbeat import Directive
 from bbopt_client.outcomes import Result, is_finite
 from bbopt_client.results import AskReason

@@ -32,7 +32,8 @@ from bbopt.rpc.violations import within
 from bbopt.space import ParamValue
 from bbopt.specs import StudySpec
 from bbopt.trial import Outcome, TrialState
-from bbopt_client.arguments import labels_of, seconds, text, whole_number
+from bbopt.trial.told import whole_number
+from bbopt_client.arguments import labels_of, seconds, text
 from bbopt_client.connection import Method, RequestT
 from bbopt_client.optimizing import Objective, Progress, optimize
 from bbopt_client.outcomes import Result, outcome_of

@@ -34,7 +34,8 @@ from bbopt.trial import (
     Stopped,
     TrialState,
 )
-from bbopt_client.arguments import seconds, text, whole_number
+from bbopt.trial.told import whole_number
+from bbopt_client.arguments import seconds, text
 from bbopt_client.heartbeat import Directive
 from bbopt_client.outcomes import Metrics, Result, check_measurement, measurement_of
 from bbopt_client.results import TellResult, datetime_from_message

@@ -192,9 +192,9 @@ class TestAskingAndTelling:
         ("n", "fault"),
         [
             (0, "n: must be at least 1, not 0"),
-            (1.5, "n: must be a whole number, not 1.5"),
-            ("3", "n: must be a whole number, not '3'"),
-            (2**31, "n: must be at most 100000"),
+            (1.5, "n: must be a whole number at least 1, not 1.5"),
+            ("3", "n: must be a whole number at least 1, not '3'"),
+            (2**31, r"n: must be in \[1, 100000\], not 2147483648"),
         ],
     )
     def test_a_count_that_no_ask_takes_is_refused(self, n: object, fault: str) -> None:
